@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+// The engine: record() makes nodes, backward() runs them, later ones first, each as soon as all
+// gradients of its outputs have arrived. Nothing here recurses, so depth is limited by memory only.
+#include "autograd/record.h"
+#include "core/check.h"
+#include "core/expect.h"
+#include "core/kernels/elementwise.h"
+#include "core/launch.h"
+
+#include <algorithm>
+#include <queue>
+#include <utility>
+
+namespace lamina {
+
+/// Lets record() bind a value to its gradient state.
+class Recorder {
+ public:
+  static Var bind(Tensor value, std::shared_ptr<GradState> state) {
+    Var var(std::move(value));
+    var.state_ = std::move(state);
+    return var;
+  }
+};
+
+namespace {
+
+thread_local bool grad_mode = true;
+thread_local std::uint64_t last_sequence = 0;
+
+GradSlot open_slot(GradState& state) {
+  state.column_sum = {};
+  if (!std::exchange(state.has_grad, true)) {
+    if (!state.grad) state.grad = empty(state.shape, state.dtype, state.device);
+    return {state.grad, GradWrite::overwrite};
+  }
+  if (!state.is_parameter && !is_sole_owner(state.grad)) state.grad = state.grad.clone();
+  return {state.grad, GradWrite::accumulate};
+}
+
+/// Parameters keep their buffer, which the optimizer knows; other states take the tensor itself.
+void add_to(GradState& state, const Tensor& grad, const Tensor& column_sum) {
+  LAMINA_CHECK(grad.shape() == state.shape, "backward: gradient has shape ", grad.shape(),
+               ", expected ", state.shape, " (the shape of the input)");
+  if (state.is_parameter || state.has_grad || grad.dtype() != state.dtype) {
+    const GradSlot slot = open_slot(state);
+    launch(
+        stream_of(slot.dst),
+        kernels::Scale{
+            .x = rows(grad.contiguous()), .y = rows(slot.dst), .factor = 1.0, .write = slot.write});
+    return;
+  }
+  state.grad = grad.contiguous();
+  state.column_sum = column_sum;
+  state.has_grad = true;
+}
+
+bool contains(const std::vector<std::shared_ptr<GradState>>& states,
+              const std::shared_ptr<GradState>& state) {
+  return std::find(states.begin(), states.end(), state) != states.end();
+}
+
+/// One run of backward().
+class Pass {
+ public:
+  Pass() = default;
+  Pass(const Pass&) = delete;
+  Pass& operator=(const Pass&) = delete;
+
+  /// After an error, forgets the gradients that no node has consumed.
+  ~Pass() {
+    for (; !queue_.empty(); queue_.pop()) {
+      for (const auto& state : std::exchange(queue_.top()->reached, {})) {
+        state->grad = state->column_sum = {};
+        state->has_grad = false;
+      }
+    }
+  }
+
+  /// Notes that a gradient arrived at `state`.
+  void reach(const std::shared_ptr<GradState>& state) {
+    if (!state->has_grad) return;
+    if (state->is_parameter) {
+      if (state->on_ready && !contains(incomplete_, state)) incomplete_.push_back(state);
+      return;
+    }
+    auto& reached = state->producer->reached;
+    if (reached.empty()) queue_.push(state->producer);
+    if (!contains(reached, state)) reached.push_back(state);
+  }
+
+  void run() {
+    while (!queue_.empty()) {
+      const std::shared_ptr<Node> node = queue_.top();
+      if (!node->backward) {
+        throw Error(cat("backward: the graph behind ", node->name,
+                        " was freed by an earlier backward pass, expected one pass per graph; run "
+                        "the forward pass again"));
+      }
+      queue_.pop();
+      run_node(*node);
+    }
+    // Parameters that nodes outside this graph read as well are complete only now.
+    for (const auto& state : std::exchange(incomplete_, {}))
+      state->on_ready(state->grad);
+  }
+
+ private:
+  struct Earlier {
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
+      return a->sequence < b->sequence;
+    }
+  };
+
+  void run_node(Node& node) {
+    const ProfileScope scope(node.scope, Direction::backward);
+    std::vector<Tensor> d, column_sums;
+    for (const auto& output : node.outputs) {
+      const auto state = output.lock();
+      const bool has_grad = state && std::exchange(state->has_grad, false);
+      d.push_back(has_grad ? std::exchange(state->grad, {}) : Tensor());
+      column_sums.push_back(has_grad ? std::exchange(state->column_sum, {}) : Tensor());
+    }
+    node.reached.clear();
+    {
+      const BackwardFunction function = std::exchange(node.backward, nullptr);
+      Grads grads(node, std::move(column_sums));
+      function(d, grads);
+      grads.add_postponed();
+    }
+    const auto inputs = std::exchange(node.inputs, {});
+    for (const auto& state : inputs) {
+      if (state) --state->pending_uses;
+    }
+    for (const auto& state : inputs) {
+      if (state) reach(state);
+    }
+    for (const auto& state : inputs) {
+      if (!state || state->pending_uses > 0 || std::erase(incomplete_, state) == 0) continue;
+      state->on_ready(state->grad);
+    }
+  }
+
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
+  std::vector<std::shared_ptr<GradState>> incomplete_;  // parameters whose hook was not called yet
+};
+
+}  // namespace
+
+GradState* Grads::state(int i) const {
+  return node_.inputs.at(static_cast<std::size_t>(i)).get();
+}
+
+bool Grads::is_open(const GradState* state) const {
+  return std::find(open_.begin(), open_.end(), state) != open_.end();
+}
+
+bool Grads::wants(int i) const {
+  return state(i) != nullptr;
+}
+
+GradSlot Grads::slot(int i) {
+  GradState* const to = state(i);
+  if (!to) return {};
+  if (is_open(to)) {
+    postponed_.push_back({to, empty(to->shape, to->dtype, to->device)});
+    return {postponed_.back().grad, GradWrite::overwrite};
+  }
+  open_.push_back(to);
+  return open_slot(*to);
+}
+
+void Grads::give(int i, const Tensor& grad, const Tensor& column_sum) {
+  GradState* const to = state(i);
+  if (!to) return;
+  if (is_open(to)) {
+    postponed_.push_back({to, grad});
+  } else {
+    add_to(*to, grad, column_sum);
+  }
+}
+
+void Grads::add_postponed() {
+  for (const Postponed& entry : postponed_)
+    add_to(*entry.state, entry.grad, {});
+  postponed_.clear();
+}
+
+std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vector<Tensor> outputs,
+                        BackwardFunction backward) {
+  const bool records = grad_mode && std::any_of(inputs.begin(), inputs.end(),
+                                                [](const Var& x) { return x.requires_grad(); });
+  std::vector<Var> result;
+  if (!records) {
+    for (Tensor& output : outputs)
+      result.emplace_back(std::move(output));
+    return result;
+  }
+  LAMINA_CHECK(backward, name, ": the backward function is empty");
+  auto node = std::make_shared<Node>();
+  node->name = name;
+  node->scope = current_scope();
+  for (const Var& input : inputs) {
+    const auto& state = input.state();
+    if (state) ++state->pending_uses;
+    // Inputs that another thread recorded come before this node, too.
+    if (state && state->producer)
+      last_sequence = std::max(last_sequence, state->producer->sequence);
+    node->inputs.push_back(state);
+  }
+  node->sequence = ++last_sequence;
+  node->backward = std::move(backward);
+  for (Tensor& output : outputs) {
+    auto state = std::make_shared<GradState>();
+    state->shape = output.shape();
+    state->dtype = output.dtype();
+    state->device = output.device();
+    state->producer = node;
+    node->outputs.push_back(state);
+    result.push_back(Recorder::bind(std::move(output), std::move(state)));
+  }
+  return result;
+}
+
+void backward(const Var& loss) {
+  expect_defined("backward", "loss", loss.value());
+  if (loss.value().elements() != 1) {
+    throw ShapeError(cat("backward: loss has shape ", loss.shape(),
+                         ", expected one element; reduce it with sum() or mean(), or give its "
+                         "gradient"));
+  }
+  backward(loss, full(loss.shape(), 1.0, loss.dtype(), loss.device()));
+}
+
+void backward(const Var& value, const Tensor& grad) {
+  const std::shared_ptr<GradState>& state = value.state();
+  if (!state) {
+    throw Error(
+        "backward: the value does not require a gradient, expected one that depends on a parameter "
+        "(its inputs are constants, or were computed under NoGrad)");
+  }
+  expect_shape("backward", "grad", grad, value.shape(), "the shape of the value");
+  expect_same_device("backward", "grad", grad, "the value", value.value());
+  Pass pass;
+  add_to(*state, grad, {});
+  pass.reach(state);
+  pass.run();
+}
+
+NoGrad::NoGrad() : previous_(std::exchange(grad_mode, false)) {}
+
+NoGrad::~NoGrad() {
+  grad_mode = previous_;
+}
+
+bool grad_enabled() {
+  return grad_mode;
+}
+
+Node::~Node() {
+  std::vector<std::shared_ptr<Node>> orphans;
+  const auto drop_inputs = [&orphans](Node& node) {
+    for (auto& state : std::exchange(node.inputs, {})) {
+      if (!state) continue;
+      --state->pending_uses;
+      if (state.use_count() == 1 && state->producer) orphans.push_back(std::move(state->producer));
+    }
+  };
+  drop_inputs(*this);
+  while (!orphans.empty()) {
+    const std::shared_ptr<Node> node = std::move(orphans.back());
+    orphans.pop_back();
+    if (node.use_count() == 1) drop_inputs(*node);  // so that its own destructor finds none
+  }
+}
+
+}  // namespace lamina

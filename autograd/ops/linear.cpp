@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// linear and linear_gelu: three products, of which two make the gradients.
+#include "autograd/ops.h"
+#include "autograd/ops/support.h"
+#include "core/kernels/gemm.h"
+#include "core/kernels/reduce.h"
+
+namespace lamina {
+namespace {
+
+void expect_linear_operands(std::string_view op, const Tensor& x, const Tensor& weight,
+                            const Tensor& bias) {
+  ops::expect_operand(op, "x", x);
+  expect_rank(op, "x", x, 1);
+  ops::expect_alike(op, "weight", weight, "x", x);
+  expect_rank(op, "weight", weight, 2);
+  expect_shape(op, "weight", weight, {weight.dim(0), x.dim(-1)},
+               cat("[out, in], in being the last dimension of x ", x.shape()));
+  if (!bias) return;
+  ops::expect_alike(op, "bias", bias, "x", x);
+  expect_shape(op, "bias", bias, {weight.dim(0)}, cat("the rows of weight ", weight.shape()));
+}
+
+/// What the backward pass needs; x and weight only if the other one has a gradient.
+struct Saved {
+  Tensor x, weight;
+  bool tf32;
+};
+
+Saved save(const Var& input, const Tensor& x, const Var& weight, const Tensor& w) {
+  return {weight.requires_grad() ? x : Tensor(), input.requires_grad() ? w : Tensor(),
+          ops::tf32_allowed()};
+}
+
+/// Gradients of inputs 0, 1 and 2: x, weight and bias. `column_sum` is that of dy, or empty.
+void linear_backward(const Saved& saved, const Tensor& dy, const Tensor& column_sum, Grads& grads) {
+  const auto product = [&saved, &dy](bool transpose_dy, const Tensor& other, const GradSlot& slot) {
+    kernels::Gemm args{};
+    args.a = rows(dy);
+    args.b = rows(other);
+    args.d = rows(slot.dst);
+    args.transpose_a = transpose_dy;
+    args.write = slot.write;
+    args.allow_tf32 = saved.tf32;
+    ops::launch_with_workspace(dy, args);
+  };
+  if (grads.wants(0)) product(false, saved.weight, grads.slot(0));
+  if (grads.wants(1)) product(true, saved.x, grads.slot(1));
+  if (!grads.wants(2)) return;
+  if (column_sum) return grads.give(2, column_sum);
+  const GradSlot dbias = grads.slot(2);
+  ops::launch_with_workspace(dy, kernels::ColumnSum{.x = rows(dy),
+                                                    .factor = {},
+                                                    .y = rows(dbias.dst),
+                                                    .write = dbias.write,
+                                                    .workspace = {}});
+}
+
+}  // namespace
+
+Var linear(const Var& input, const Var& weight, const Var& bias) {
+  constexpr std::string_view kOp = "linear";
+  expect_linear_operands(kOp, input.value(), weight.value(), bias.value());
+  const Tensor x = ops::row_strided(input.value()), w = ops::row_strided(weight.value());
+  const Tensor y = empty(x.shape().with(-1, w.dim(0)), x.dtype(), x.device());
+  const Saved saved = save(input, x, weight, w);
+  kernels::Gemm args{};
+  args.a = rows(x);
+  args.b = rows(w);
+  args.d = rows(y);
+  args.transpose_b = true;
+  args.bias = flat(bias.value());
+  args.allow_tf32 = saved.tf32;
+  ops::launch_with_workspace(x, args);
+
+  return record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
+    linear_backward(saved, d[0], grads.column_sum(0), grads);
+  })[0];
+}
+
+Var linear_gelu(const Var& input, const Var& weight, const Var& bias) {
+  constexpr std::string_view kOp = "linear_gelu";
+  expect_linear_operands(kOp, input.value(), weight.value(), bias.value());
+  const Tensor x = ops::row_strided(input.value()), w = ops::row_strided(weight.value());
+  const Tensor y = empty(x.shape().with(-1, w.dim(0)), x.dtype(), x.device());
+  const Tensor before = empty_like(y);
+  const Saved saved = save(input, x, weight, w);
+  kernels::Gemm args{};
+  args.a = rows(x);
+  args.b = rows(w);
+  args.d = rows(y);
+  args.transpose_b = true;
+  args.bias = flat(bias.value());
+  args.has_activation = true;
+  args.activation = kernels::ActivationKind::gelu_tanh;
+  args.pre_activation = rows(before);
+  args.allow_tf32 = saved.tf32;
+  ops::launch_with_workspace(x, args);
+
+  return record(kOp, {input, weight, bias}, {y},
+                [saved, before](std::span<const Tensor> d, Grads& grads) {
+                  const Tensor& dy = d[0];
+                  const Tensor dbefore = is_sole_owner(dy) ? dy : empty_like(dy);
+                  launch(stream_of(dy),
+                         kernels::ActivationBackward{.x = rows(before),
+                                                     .dy = rows(dy),
+                                                     .dx = rows(dbefore),
+                                                     .kind = kernels::ActivationKind::gelu_tanh,
+                                                     .write = GradWrite::overwrite});
+                  linear_backward(saved, dbefore, {}, grads);
+                })[0];
+}
+
+}  // namespace lamina

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#include "core/kernels/rms_norm.h"
+
+#include "autograd/ops.h"
+#include "autograd/ops/support.h"
+
+namespace lamina {
+
+Var rms_norm(const Var& input, const Var& weight, double eps) {
+  constexpr std::string_view kOp = "rms_norm";
+  ops::expect_operand(kOp, "x", input.value());
+  expect_rank(kOp, "x", input.value(), 1);
+  ops::expect_norm_parameter(kOp, "weight", weight.value(), input.value());
+  const Tensor x = ops::row_strided(input.value()), w = weight.value();
+  const Tensor y = empty_like(x);
+  const Tensor rstd = empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device());
+  launch(stream_of(x),
+         kernels::RmsNorm{
+             .x = rows(x), .weight = flat(w), .y = rows(y), .rstd = flat(rstd), .eps = eps});
+
+  return record(kOp, {input, weight}, {y}, [x, w, rstd](std::span<const Tensor> d, Grads& grads) {
+    const ops::TypedSlot dx(grads, 0, x.dtype());
+    const GradSlot dweight = grads.slot(1);
+    ops::launch_with_workspace(x, kernels::RmsNormBackward{.x = rows(x),
+                                                           .dy = rows(d[0]),
+                                                           .weight = flat(w),
+                                                           .rstd = flat(rstd),
+                                                           .dx = rows(dx.dst()),
+                                                           .dweight = flat(dweight.dst),
+                                                           .dx_write = dx.write(),
+                                                           .dweight_write = dweight.write,
+                                                           .workspace = {}});
+    dx.hand_over();
+  })[0];
+}
+
+}  // namespace lamina

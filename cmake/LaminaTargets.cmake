@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+# lamina_options: language level, warnings, sanitizers and CUDA settings of every target.
+# lamina_layer(): one static library per folder.
+set(LAMINA_HAS_CUDA FALSE)
+if(NOT LAMINA_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES ${LAMINA_CUDA_ARCHITECTURES})  # "native" fails without a GPU
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit 12.4 REQUIRED)
+    set(LAMINA_HAS_CUDA TRUE)
+  elseif(LAMINA_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "LAMINA_CUDA=ON but no CUDA compiler was found; set CUDACXX or pass -DLAMINA_CUDA=OFF")
+  endif()
+endif()
+
+add_library(lamina_options INTERFACE)
+target_compile_features(lamina_options INTERFACE cxx_std_20)
+target_include_directories(lamina_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(lamina_options INTERFACE LAMINA_WITH_CUDA=$<BOOL:${LAMINA_HAS_CUDA}>)
+target_compile_options(lamina_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow=local;-Wconversion;-Wno-missing-field-initializers>)
+if(LAMINA_WERROR)
+  target_compile_options(lamina_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
+endif()
+if(LAMINA_SANITIZE)
+  target_compile_options(lamina_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+    -fsanitize=${LAMINA_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>)
+  target_link_options(lamina_options INTERFACE -fsanitize=${LAMINA_SANITIZE})
+endif()
+if(LAMINA_COVERAGE)
+  target_compile_options(lamina_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:--coverage>)
+  target_link_options(lamina_options INTERFACE --coverage)
+endif()
+if(LAMINA_HAS_CUDA)
+  if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+    target_compile_features(lamina_options INTERFACE cuda_std_20)
+  else()  # CMake 3.25.1 does not know nvcc's flag for C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA_STANDARD 20)
+  endif()
+  target_compile_options(lamina_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo;--expt-relaxed-constexpr;--extended-lambda;-Xcompiler=-Wall,-Wextra>)
+endif()
+
+# lamina_layer(<name> SOURCES ... DEPENDS ...): the static library lamina::<name>.
+function(lamina_layer name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS")
+  add_library(lamina_${name} STATIC ${arg_SOURCES})
+  add_library(lamina::${name} ALIAS lamina_${name})
+  target_link_libraries(lamina_${name} PUBLIC lamina_options ${arg_DEPENDS})
+endfunction()

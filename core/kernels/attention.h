@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Contracts: multi-head scaled dot-product attention on a packed [batch, time, 3, heads, head_size]
+// query-key-value tensor, without permuted copies in the interface.
+// Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
+#pragma once
+
+#include "core/random.h"
+#include "core/stream.h"
+#include "core/view.h"
+
+#include <string_view>
+
+namespace lamina::kernels {
+
+/// Extents and options that the forward and the backward pass share.
+struct AttentionShape {
+  std::int64_t batch, time, heads, head_size;
+  float scale;          // of the scores, usually 1 / sqrt(head_size)
+  bool causal;          // position t sees positions <= t
+  float drop_p = 0.0F;  // of the probabilities, after the softmax
+  PhiloxKey key{};      // element ((batch * heads + head) * time + query) * time + key position
+
+  std::int64_t score_elements() const { return batch * heads * time * time; }
+};
+
+/// out = dropout(softmax(scale * q k^T)) v per head. Probabilities are kept in f32 (f64 for f64).
+struct Attention {
+  static constexpr std::string_view kName = "attention";
+  AttentionShape shape;
+  Rows qkv;  // [batch * time, 3 * heads * head_size], in
+  Rows out;  // [batch * time, heads * head_size], out
+  Flat lse;  // [batch * heads * time], f32 (f64 for f64), out: log of the sum of exp(scores)
+  Flat workspace{};  // u8, workspace_bytes() long
+
+  Cost cost() const {
+    return {.bytes = bytes_of(qkv) + bytes_of(out) + bytes_of(lse),
+            .flops = 4 * shape.score_elements() * shape.head_size / (shape.causal ? 2 : 1)};
+  }
+};
+
+/// dqkv = the gradient of qkv, or += that. Scores are computed again from qkv and lse.
+struct AttentionBackward {
+  static constexpr std::string_view kName = "attention_backward";
+  AttentionShape shape;
+  Rows qkv, out;  // as in Attention, in
+  Flat lse;       // as in Attention, in
+  Rows dout;      // [batch * time, heads * head_size], in
+  Rows dqkv;      // [batch * time, 3 * heads * head_size], out
+  GradWrite write;
+  Flat workspace{};  // u8, workspace_bytes() long
+
+  Cost cost() const {
+    return {.bytes = 2 * bytes_of(qkv) + 2 * bytes_of(out) + bytes_of(lse),
+            .flops = 10 * shape.score_elements() * shape.head_size / (shape.causal ? 2 : 1)};
+  }
+};
+
+void run(const Attention& args, CpuStream stream);
+void run(const Attention& args, CudaStream stream);
+std::int64_t workspace_bytes(const Attention& args, CpuStream stream);
+std::int64_t workspace_bytes(const Attention& args, CudaStream stream);
+void run(const AttentionBackward& args, CpuStream stream);
+void run(const AttentionBackward& args, CudaStream stream);
+std::int64_t workspace_bytes(const AttentionBackward& args, CpuStream stream);
+std::int64_t workspace_bytes(const AttentionBackward& args, CudaStream stream);
+
+}  // namespace lamina::kernels

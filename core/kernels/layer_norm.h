@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Contracts: LayerNorm forward and backward, with the residual stream and dropout fused in.
+// Ba, Kiros, Hinton 2016, https://arxiv.org/abs/1607.06450, equations 3 and 4.
+#pragma once
+
+#include "core/random.h"
+#include "core/stream.h"
+#include "core/view.h"
+
+#include <string_view>
+
+namespace lamina::kernels {
+
+/// sum = residual + dropout(x)   (sum = x when there is no residual)
+/// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps).
+/// Moments are f32 (f64 for f64), taken from the rounded sum by a corrected two-pass.
+/// Dtypes: x, residual, sum and y share one; weight and bias have that one or f32.
+struct LayerNorm {
+  static constexpr std::string_view kName = "layer_norm";
+  Rows x;         // [rows, cols], in
+  Rows residual;  // [rows, cols], in, may be empty
+  Flat weight;    // [cols], in, may be empty (ones)
+  Flat bias;      // [cols], in, may be empty (zeros)
+  Rows sum;       // [rows, cols], out; empty exactly when residual is; may alias residual
+  Rows y;         // [rows, cols], out
+  Flat mean;      // [rows], f32 (f64 for f64), out
+  Flat rstd;      // [rows], as mean, out
+  double eps;
+  float drop_p = 0.0F;  // of x, only with a residual
+  PhiloxKey key{};      // element i = row * cols + col
+
+  Cost cost() const {
+    return {.bytes = bytes_of(x) + bytes_of(residual) + bytes_of(sum) + bytes_of(y) +
+                     bytes_of(weight) + bytes_of(bias) + bytes_of(mean) + bytes_of(rstd),
+            .flops = 9 * x.elements()};
+  }
+};
+
+/// With g = dy * weight and h = (x - mean) * rstd:
+///   dx      = rstd * (g - mean(g) - h * mean(g * h)) + dsum
+///   dx_drop = dropout'(dx): what reaches the x of the forward pass when drop_p > 0
+///   dweight = sum over rows of dy * h;  dbias = sum over rows of dy
+///   column_sum = sum over rows of dx_drop (of dx when there is none)
+/// dx, dweight and dbias follow their writes; dx_drop and column_sum are always overwritten, from
+/// this call's dx alone. Sums over rows run in a fixed order.
+struct LayerNormBackward {
+  static constexpr std::string_view kName = "layer_norm_backward";
+  Rows x;           // [rows, cols], in: what was normalised (the sum of the forward pass)
+  Rows dy;          // [rows, cols], in
+  Rows dsum;        // [rows, cols], in, may be empty: gradient that reached the sum elsewhere
+  Flat weight;      // [cols], in, may be empty
+  Flat mean, rstd;  // [rows], f32 (f64 for f64), in
+  Rows dx;          // [rows, cols], out, may be empty; may alias dy or dsum
+  Rows dx_drop;     // [rows, cols], out, may be empty
+  Flat dweight;     // [cols], f32 or the dtype of weight, out, may be empty
+  Flat dbias;       // [cols], as dweight, out, may be empty
+  Flat column_sum;  // [cols], f32 (f64 for f64), out, may be empty
+  GradWrite dx_write = GradWrite::overwrite;
+  GradWrite dweight_write = GradWrite::overwrite;
+  GradWrite dbias_write = GradWrite::overwrite;
+  float drop_p = 0.0F;
+  PhiloxKey key{};
+  Flat workspace;  // u8, workspace_bytes() long
+
+  Cost cost() const {
+    return {.bytes = bytes_of(x) + bytes_of(dy) + bytes_of(dsum) + bytes_of(dx) +
+                     bytes_of(dx_drop) + bytes_of(weight) + bytes_of(mean) + bytes_of(rstd) +
+                     bytes_of(dweight) + bytes_of(dbias),
+            .flops = 14 * x.elements()};
+  }
+};
+
+void run(const LayerNorm& args, CpuStream stream);
+void run(const LayerNorm& args, CudaStream stream);
+void run(const LayerNormBackward& args, CpuStream stream);
+void run(const LayerNormBackward& args, CudaStream stream);
+std::int64_t workspace_bytes(const LayerNormBackward& args, CpuStream stream);
+std::int64_t workspace_bytes(const LayerNormBackward& args, CudaStream stream);
+
+}  // namespace lamina::kernels

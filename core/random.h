@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// Counter-based random numbers: Philox4x32-10. The same counter and key give the same numbers on
+// the CPU and on the GPU, in any order. Salmon et al. 2011, "Parallel random numbers: as easy as 1,
+// 2, 3".
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define LAMINA_HOST_DEVICE __host__ __device__
+#else
+#define LAMINA_HOST_DEVICE
+#endif
+
+namespace lamina {
+
+struct PhiloxBlock {
+  std::uint32_t x, y, z, w;
+};
+
+/// Ten rounds of Philox4x32: four uniform 32-bit words for a 128-bit counter and a 64-bit key.
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_block(PhiloxBlock counter, std::uint32_t key_x,
+                                                      std::uint32_t key_y) {
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t a = std::uint64_t{0xD2511F53U} * counter.x;
+    const std::uint64_t b = std::uint64_t{0xCD9E8D57U} * counter.z;
+    counter = {
+        static_cast<std::uint32_t>(b >> 32U) ^ counter.y ^ key_x, static_cast<std::uint32_t>(b),
+        static_cast<std::uint32_t>(a >> 32U) ^ counter.w ^ key_y, static_cast<std::uint32_t>(a)};
+    key_x += 0x9E3779B9U;
+    key_y += 0xBB67AE85U;
+  }
+  return counter;
+}
+
+constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
+                                              std::array<std::uint32_t, 2> key) {
+  const PhiloxBlock block =
+      philox_block({counter[0], counter[1], counter[2], counter[3]}, key[0], key[1]);
+  return {block.x, block.y, block.z, block.w};
+}
+
+/// A region of the random stream that one kernel launch owns. Element i takes word i % 4 of the
+/// block with counter (i / 4, offset) and key seed.
+struct PhiloxKey {
+  std::uint64_t seed = 0;
+  std::uint64_t offset = 0;
+};
+
+/// The four words of elements 4 * group ... 4 * group + 3 of the region.
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxKey key, std::uint64_t group) {
+  return philox_block(
+      {static_cast<std::uint32_t>(group), static_cast<std::uint32_t>(group >> 32U),
+       static_cast<std::uint32_t>(key.offset), static_cast<std::uint32_t>(key.offset >> 32U)},
+      static_cast<std::uint32_t>(key.seed), static_cast<std::uint32_t>(key.seed >> 32U));
+}
+
+/// Elements with a word below this are dropped: P(drop) = p to within 2^-32.
+LAMINA_HOST_DEVICE constexpr std::uint32_t drop_threshold(float p) {
+  return p >= 1.0F ? 0xffffffffU
+                   : static_cast<std::uint32_t>(static_cast<double>(p) * 4294967296.0);
+}
+
+/// Hands out disjoint regions of one random stream. Copying a Generator copies its position.
+class Generator {
+ public:
+  explicit Generator(std::uint64_t seed = 1337) : seed_(seed) {}
+
+  /// The next region; one per kernel launch.
+  PhiloxKey next() { return {seed_, offset_++}; }
+
+  std::uint64_t seed() const { return seed_; }
+
+  std::uint64_t offset() const { return offset_; }
+
+  void set_offset(std::uint64_t offset) { offset_ = offset; }
+
+ private:
+  std::uint64_t seed_;
+  std::uint64_t offset_ = 0;
+};
+
+/// This thread's generator: what layers initialise their parameters and drop activations with,
+/// unless they are given another.
+Generator& default_generator();
+
+/// Restarts this thread's default generator.
+void seed(std::uint64_t value);
+
+/// Element i of a region as a uniform number in [0, 1), and as a standard normal (Box-Muller).
+double uniform_at(PhiloxKey key, std::uint64_t i);
+double normal_at(PhiloxKey key, std::uint64_t i);
+
+}  // namespace lamina

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/cli.h"
+
+#include "core/text.h"
+#include "examples/gpt/checkpoint.h"
+#include "examples/gpt/doctor.h"
+#include "examples/gpt/evaluate.h"
+#include "examples/gpt/options.h"
+#include "examples/gpt/sample.h"
+#include "examples/gpt/train.h"
+
+#include <new>
+
+namespace lamina::gpt {
+
+namespace {
+
+constexpr const char* kUsage =
+    "usage: lamina-gpt COMMAND [OPTIONS]\n\n"
+    "  train    train a GPT on the built-in corpus or on your own text\n"
+    "  sample   write text with a trained model\n"
+    "  eval     measure the loss of a trained model against the entropy floor\n"
+    "  doctor   show what this machine and this build offer, and check that they train\n\n"
+    "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
+
+Checkpoint load_run(const Options& options, Command command) {
+  if (options.run.empty()) {
+    throw UsageError(cat(name_of(command), ": no run given, expected lamina-gpt ", name_of(command),
+                         " RUN (a run directory of lamina-gpt train or a ", ".safetensors file)"));
+  }
+  set_threads(options.threads);
+  Checkpoint checkpoint = load_checkpoint(options.run);
+  checkpoint.model->to(Device::parse(options.device), compute_dtype(options));
+  return checkpoint;
+}
+
+const data::Vocabulary& vocabulary_of(const Checkpoint& checkpoint) {
+  if (checkpoint.info.vocabulary) return *checkpoint.info.vocabulary;
+  throw Error(cat("checkpoint: ", checkpoint.path.string(),
+                  " has no vocabulary (it was trained on ", "random tokens)"));
+}
+
+int sample(const Options& options, Console& console) {
+  const AllowTf32 tf32(options.dtype == "tf32");
+  const Checkpoint checkpoint = load_run(options, Command::sample);
+  const std::vector<std::string> samples =
+      generate_text(*checkpoint.model, vocabulary_of(checkpoint), options.prompt,
+                    {.count = options.samples,
+                     .length = sample_length(options.sample_chars, checkpoint.info.corpus,
+                                             checkpoint.info.config.context),
+                     .temperature = options.temperature,
+                     .top_k = options.top_k,
+                     .seed = static_cast<std::uint64_t>(options.seed)});
+  const bool is_judged = options.prompt.empty();
+  console.out << samples_text(samples, is_judged ? checkpoint.info.corpus : "") << std::flush;
+  return 0;
+}
+
+int evaluate(const Options& options, Console& console) {
+  const AllowTf32 tf32(options.dtype == "tf32");
+  const Checkpoint checkpoint = load_run(options, Command::eval);
+  const std::string corpus = options.corpus.empty() ? checkpoint.info.corpus : options.corpus;
+  const std::int64_t context = checkpoint.info.config.context;
+  std::unique_ptr<TokenSource> source;
+  if (!options.text.empty()) {
+    const std::vector<std::filesystem::path> paths(options.text.begin(), options.text.end());
+    source = text_source(data::read_text_files(paths), vocabulary_of(checkpoint), context,
+                         static_cast<std::uint64_t>(options.seed));
+  } else if (!corpus.empty()) {
+    if (vocabulary_of(checkpoint) != data::Vocabulary::builtin()) {
+      throw UsageError(cat("eval: ", options.run, " has another vocabulary than the built-in ",
+                           "corpus, expected --text FILE"));
+    }
+    source = corpus_source(corpus);
+  } else {
+    throw UsageError(cat("eval: ", options.run, " was trained on a text, expected --text FILE"));
+  }
+  const TokenLoader loader(*source, options.batch, context, Device::parse(options.device));
+  const Evaluation result =
+      Evaluator(loader, data::Split::validation, options.eval_batches)(*checkpoint.model);
+  console.out << checkpoint.path.string() << ", step " << checkpoint.info.step << ", "
+              << source->description() << ", " << result.windows << " windows of " << context
+              << " tokens\n"
+              << result.text() << '\n';
+  if (result.has_floor) console.out << "\nclass      targets      loss     floor    excess\n";
+  for (std::size_t i = 0; i < result.classes.size(); ++i) {
+    const ClassLoss& one = result.classes[i];
+    if (one.targets == 0) continue;
+    const auto count = static_cast<double>(one.targets);
+    const auto column = [](std::string text, std::size_t width) {
+      return text.insert(0, width > text.size() ? width - text.size() : 0, ' ');
+    };
+    const std::string name(data::name_of(static_cast<data::CharClass>(i)));
+    console.out << name << column(std::to_string(one.targets), 18 - name.size())
+                << column(fixed(one.loss / count, 4), 10) << column(fixed(one.floor / count, 4), 10)
+                << column(fixed((one.loss - one.floor) / count, 4, true), 10) << '\n';
+  }
+  console.out << std::flush;
+  result.expect_no_leak();
+  return 0;
+}
+
+int dispatch(std::span<const std::string> arguments, Console& console) {
+  if (arguments.empty()) {
+    console.errors << kUsage;
+    return 2;
+  }
+  const std::string& first = arguments.front();
+  if (first == "help" || first == "--help" || first == "-h") {
+    console.out << kUsage;
+    return 0;
+  }
+  if (first == "--version") {
+    console.out << "lamina-gpt " << LAMINA_VERSION << '\n';
+    return 0;
+  }
+  const Command command = parse_command(first);
+  const Options options = parse_options(command, arguments.subspan(1));
+  if (options.help) {
+    console.out << help_text(command);
+    return 0;
+  }
+  switch (command) {
+    case Command::train:
+      return train(options, console);
+    case Command::sample:
+      return sample(options, console);
+    case Command::eval:
+      return evaluate(options, console);
+    case Command::doctor:
+      return doctor(options, console);
+  }
+  return 1;
+}
+
+}  // namespace
+
+int run_command(std::span<const std::string> arguments, Console& console) {
+  const auto fail = [&](const char* what, int status) {
+    console.errors << (console.is_terminal ? "\r\033[K" : "") << "lamina-gpt: error: " << what
+                   << std::endl;
+    return status;
+  };
+  try {
+    return dispatch(arguments, console);
+  } catch (const UsageError& error) {
+    return fail(error.what(), 2);
+  } catch (const InformationLeak& error) {
+    return fail(error.what(), 3);
+  } catch (const std::exception& error) {
+    return fail(error.what(), 1);
+  }
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/data.h"
+
+#include "core/random.h"
+#include "core/text.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lamina::gpt {
+
+namespace {
+
+using data::Split;
+
+/// Words of a stream of its own: the generator of weights and dropout has the key `seed` itself.
+PhiloxKey data_key(std::uint64_t seed, Split split) {
+  constexpr std::uint64_t kDataStream = 0x746f6b656e730000;
+  return {seed ^ kDataStream, static_cast<std::uint64_t>(split)};
+}
+
+class CorpusSource final : public TokenSource {
+ public:
+  explicit CorpusSource(std::string preset)
+      : preset_(std::move(preset)), scenes_(data::SceneOptions::preset(preset_)) {}
+
+  void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
+    scenes_.window(split, index, tokens);
+  }
+
+  std::optional<FloorWindow> floor(Split split, std::uint64_t index,
+                                   std::int64_t context) const override {
+    data::Window window = scenes_.window(split, index, context);
+    return FloorWindow{std::move(window.surprisal), std::move(window.classes)};
+  }
+
+  std::int64_t vocabulary_size() const override { return data::Vocabulary::builtin().size(); }
+
+  std::string description() const override { return cat("built-in corpus, ", preset_); }
+
+ private:
+  std::string preset_;
+  data::Scenes scenes_;
+};
+
+class TextSource final : public TokenSource {
+ public:
+  TextSource(const std::string& text, const data::Vocabulary& vocabulary, std::int64_t context,
+             std::uint64_t seed)
+      : split_(data::split_tokens(vocabulary.encode(text), context)),
+        vocabulary_size_(vocabulary.size()),
+        seed_(seed) {}
+
+  void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
+    const auto& part = split == Split::train ? split_.train : split_.validation;
+    const std::uint64_t starts = part.size() - tokens.size() + 1;
+    const PhiloxBlock words = philox_words(data_key(seed_, split), index);
+    const std::uint64_t word = std::uint64_t{words.x} << 32U | words.y;
+    std::copy_n(part.begin() + static_cast<std::ptrdiff_t>(word % starts), tokens.size(),
+                tokens.begin());
+  }
+
+  std::int64_t vocabulary_size() const override { return vocabulary_size_; }
+
+  std::string description() const override {
+    return cat("text, ", split_.train.size(), " tokens to train on, ", split_.validation.size(),
+               " to validate, ", vocabulary_size_, " symbols");
+  }
+
+ private:
+  data::TokenSplit split_;
+  std::int64_t vocabulary_size_;
+  std::uint64_t seed_;
+};
+
+class RandomSource final : public TokenSource {
+ public:
+  RandomSource(std::int64_t vocabulary_size, std::uint64_t seed)
+      : vocabulary_size_(vocabulary_size), seed_(seed) {}
+
+  void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
+    const PhiloxKey key = data_key(seed_, split);
+    const std::uint64_t groups = (tokens.size() + 3) / 4;
+    for (std::size_t i = 0; i < tokens.size(); i += 4) {
+      const PhiloxBlock words = philox_words(key, index * groups + i / 4);
+      const std::uint32_t four[] = {words.x, words.y, words.z, words.w};
+      for (std::size_t j = 0; j < 4 && i + j < tokens.size(); ++j) {
+        tokens[i + j] = static_cast<std::int32_t>(
+            std::uint64_t{four[j]} * static_cast<std::uint64_t>(vocabulary_size_) >> 32U);
+      }
+    }
+  }
+
+  std::int64_t vocabulary_size() const override { return vocabulary_size_; }
+
+  std::string description() const override {
+    return cat("random tokens, ", vocabulary_size_, " symbols");
+  }
+
+ private:
+  std::int64_t vocabulary_size_;
+  std::uint64_t seed_;
+};
+
+}  // namespace
+
+std::optional<FloorWindow> TokenSource::floor(Split /*split*/, std::uint64_t /*index*/,
+                                              std::int64_t /*context*/) const {
+  return std::nullopt;
+}
+
+std::unique_ptr<TokenSource> corpus_source(const std::string& preset) {
+  return std::make_unique<CorpusSource>(preset);
+}
+
+std::unique_ptr<TokenSource> text_source(const std::string& text,
+                                         const data::Vocabulary& vocabulary, std::int64_t context,
+                                         std::uint64_t seed) {
+  return std::make_unique<TextSource>(text, vocabulary, context, seed);
+}
+
+std::unique_ptr<TokenSource> random_source(std::int64_t vocabulary_size, std::uint64_t seed) {
+  return std::make_unique<RandomSource>(vocabulary_size, seed);
+}
+
+Batch TokenLoader::batch(Split split, std::uint64_t index) const {
+  const auto context = static_cast<std::size_t>(context_);
+  const auto count = static_cast<std::size_t>(batch_);
+  std::vector<std::int32_t> window(context + 1);
+  std::vector<std::int32_t> both(2 * count * context);  // inputs, then targets: one copy
+  for (std::size_t i = 0; i < count; ++i) {
+    source_.window(split, index * count + i, window);
+    const auto at = both.begin() + static_cast<std::ptrdiff_t>(i * context);
+    std::copy_n(window.begin(), context, at);
+    std::copy_n(window.begin() + 1, context, at + static_cast<std::ptrdiff_t>(count * context));
+  }
+  const Tensor tokens = from_vector(both, {2, batch_, context_}, device_);
+  return {.inputs = tokens.slice(0, 0, 1).reshape({batch_, context_}),
+          .targets = tokens.slice(0, 1, 2).reshape({batch_, context_})};
+}
+
+std::vector<FloorWindow> TokenLoader::floors(Split split, std::uint64_t index) const {
+  std::vector<FloorWindow> result;
+  for (std::int64_t i = 0; i < batch_; ++i) {
+    const auto at = index * static_cast<std::uint64_t>(batch_) + static_cast<std::uint64_t>(i);
+    std::optional<FloorWindow> window = source_.floor(split, at, context_);
+    if (!window) return {};
+    result.push_back(*std::move(window));
+  }
+  return result;
+}
+
+}  // namespace lamina::gpt

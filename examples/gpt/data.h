@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Batches of tokens for lamina-gpt. A TokenSource makes windows of context + 1 tokens by number:
+// the built-in corpus (with its entropy floor), a user's text, or random tokens. TokenLoader makes
+// batches of them on a device; every batch depends on its number only, so the order of data is part
+// of the seed.
+#pragma once
+
+#include "core/tensor.h"
+#include "examples/gpt/scenes.h"
+#include "examples/gpt/text.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lamina::gpt {
+
+/// What the windows of a batch are predicted with at best.
+struct FloorWindow {
+  std::vector<float> surprisal;          // [context], nats per target
+  std::vector<data::CharClass> classes;  // [context]
+};
+
+class TokenSource {
+ public:
+  virtual ~TokenSource() = default;
+
+  /// Fills `tokens`, context + 1 long, with window `index` of a split.
+  virtual void window(data::Split split, std::uint64_t index,
+                      std::span<std::int32_t> tokens) const = 0;
+
+  /// The oracle of that window; nothing where the entropy is not known.
+  virtual std::optional<FloorWindow> floor(data::Split split, std::uint64_t index,
+                                           std::int64_t context) const;
+
+  virtual std::int64_t vocabulary_size() const = 0;
+
+  /// One line for people.
+  virtual std::string description() const = 0;
+};
+
+/// The generated corpus "easy" or "standard".
+std::unique_ptr<TokenSource> corpus_source(const std::string& preset);
+
+/// Windows at random places of the first 90% of `text`, or of the rest to validate. Throws Error
+/// when a part is shorter than a window or `vocabulary` lacks a character.
+std::unique_ptr<TokenSource> text_source(const std::string& text,
+                                         const data::Vocabulary& vocabulary, std::int64_t context,
+                                         std::uint64_t seed);
+
+/// Uniformly random ids below `vocabulary_size`: for measuring speed.
+std::unique_ptr<TokenSource> random_source(std::int64_t vocabulary_size, std::uint64_t seed);
+
+struct Batch {
+  Tensor inputs, targets;  // [batch, context], i32, on the loader's device
+};
+
+class TokenLoader {
+ public:
+  TokenLoader(const TokenSource& source, std::int64_t batch, std::int64_t context, Device device)
+      : source_(source), batch_(batch), context_(context), device_(device) {}
+
+  /// Batch `index` of a split: windows index * batch ... Does not wait for the device.
+  Batch batch(data::Split split, std::uint64_t index) const;
+
+  /// The oracle of the windows of that batch, in order; empty where the entropy is not known.
+  std::vector<FloorWindow> floors(data::Split split, std::uint64_t index) const;
+
+  std::int64_t tokens_per_batch() const { return batch_ * context_; }
+
+  std::int64_t batch_size() const { return batch_; }
+
+  std::int64_t context() const { return context_; }
+
+ private:
+  const TokenSource& source_;
+  std::int64_t batch_, context_;
+  Device device_;
+};
+
+}  // namespace lamina::gpt

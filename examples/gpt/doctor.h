@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// lamina-gpt doctor: what this machine and this build offer, and a second of training per device.
+#pragma once
+
+#include "examples/gpt/live_line.h"
+#include "examples/gpt/options.h"
+
+namespace lamina::gpt {
+
+/// Prints the report. Returns 0, or 1 when a device does not train as it should.
+int doctor(const Options& options, Console& console);
+
+}  // namespace lamina::gpt

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/interrupt.h"
+
+namespace lamina::gpt {
+
+namespace {
+
+volatile std::sig_atomic_t received = 0;
+
+void remember(int number) {
+  received = number;
+}
+
+}  // namespace
+
+Interrupt::Interrupt() {
+  received = 0;
+
+  struct sigaction action {};
+
+  action.sa_handler = remember;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the next one of its kind ends the process
+  sigaction(SIGINT, &action, &previous_int_);
+  sigaction(SIGTERM, &action, &previous_term_);
+}
+
+Interrupt::~Interrupt() {
+  sigaction(SIGINT, &previous_int_, nullptr);
+  sigaction(SIGTERM, &previous_term_, nullptr);
+}
+
+int Interrupt::signal() const {
+  return received;
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// log.jsonl of a run directory: one JSON object per line, written through at once, so that a run
+// that dies leaves every line it has logged.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json_fwd.hpp>
+
+namespace lamina::gpt {
+
+class RunLog {
+ public:
+  /// Throws Error with the path when the file cannot be made.
+  explicit RunLog(const std::filesystem::path& path);
+
+  /// Appends a line. Values that are not finite become null. Throws Error when the disk is full.
+  void write(const nlohmann::json& record);
+
+ private:
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+/// Writes a whole file. Throws Error with the path.
+void write_file(const std::filesystem::path& path, const std::string& text);
+
+}  // namespace lamina::gpt

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// GPT-2: pre-norm transformer blocks, learned positions, tied head. Radford et al. 2019,
+// https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+// The residual adds are fused with the LayerNorm that follows: a block hands on what is still to be
+// added instead of adding it.
+#pragma once
+
+#include "nn/nn.h"
+
+#include <cmath>
+
+namespace lamina::gpt {
+
+struct GptConfig {
+  int layers = 12, heads = 12;
+  std::int64_t width = 768, context = 1024, vocab = 50257;
+  double dropout = 0.0;
+  bool bias = true;
+
+  /// Rows of the token embedding: a multiple of 64, which matrix products like. The rest is never
+  /// used.
+  std::int64_t padded_vocab() const { return (vocab + 63) / 64 * 64; }
+};
+
+/// The value at a point of the residual stream is stream + dropout(branch).
+struct Residual {
+  Var stream,
+      branch;  // [batch, time, width]; branch is an empty handle when there is nothing to add
+};
+
+struct Block : Layer<Block> {
+  explicit Block(const GptConfig& config) : config(config) {}
+
+  const GptConfig config;
+  const init::Initializer weight_init = init::normal(0.02);
+  const init::Initializer residual_init = init::normal(0.02 / std::sqrt(2.0 * config.layers));
+
+  nn::LayerNorm& norm_1 = add<nn::LayerNorm>("norm_1", config.width, norm_options());
+  nn::CausalSelfAttention& attention = add<nn::CausalSelfAttention>(
+      "attention", config.width, config.heads,
+      nn::AttentionOptions{config.dropout, config.bias, weight_init, residual_init});
+  nn::LayerNorm& norm_2 = add<nn::LayerNorm>("norm_2", config.width, norm_options());
+  nn::Mlp& mlp = add<nn::Mlp>(
+      "mlp", config.width,
+      nn::MlpOptions{.bias = config.bias, .up_init = weight_init, .down_init = residual_init});
+
+  Residual forward(const Residual& in) {
+    const auto [x, normed_x] = normalize(norm_1, in);
+    const auto [h, normed_h] = normalize(norm_2, {x, attention(normed_x)});
+    return {h, mlp(normed_h)};
+  }
+
+  AddLayerNormResult normalize(nn::LayerNorm& norm, const Residual& at) const {
+    if (!at.branch) return {at.stream, norm(at.stream)};
+    return norm.add_and_normalize(at.stream, at.branch, config.dropout);
+  }
+
+  nn::LayerNormOptions norm_options() const { return {.bias = config.bias}; }
+};
+
+struct Gpt : Layer<Gpt> {
+  explicit Gpt(const GptConfig& config) : config(config) {}
+
+  const GptConfig config;
+
+  nn::Embedding& tokens =
+      add<nn::Embedding>("tokens", config.padded_vocab(), config.width, init::normal(0.02));
+  nn::Embedding& positions =
+      add<nn::Embedding>("positions", config.context, config.width, init::normal(0.02));
+  nn::Dropout& dropout = add<nn::Dropout>("dropout", config.dropout);
+  List<Block>& blocks = add<List<Block>>("blocks", config.layers, config);
+  nn::LayerNorm& norm =
+      add<nn::LayerNorm>("norm", config.width, nn::LayerNormOptions{.bias = config.bias});
+
+  /// ids: [batch, time], i32, time <= context. Result: logits [batch, time, padded_vocab()].
+  Var forward(const Tensor& ids) {
+    const Var places = slice(positions.weight, 0, 0, ids.dim(-1));
+    Residual x{dropout(tokens(ids) + places), {}};
+    for (Block* block : blocks)
+      x = (*block)(x);
+    const auto last = norm.add_and_normalize(x.stream, x.branch, config.dropout);
+    return linear(last.normalized, tokens.weight);
+  }
+
+  /// Mean cross-entropy of the next token. ids, targets: [batch, time], i32.
+  Var loss(const Tensor& ids, const Tensor& targets) {
+    return cross_entropy((*this)(ids), targets, {.classes = config.vocab});
+  }
+};
+
+}  // namespace lamina::gpt

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/options.h"
+
+#include "core/text.h"
+#include "examples/gpt/options_table.h"
+
+#include <cxxopts.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <numeric>
+#include <utility>
+#include <variant>
+
+namespace lamina::gpt {
+
+namespace {
+
+using Json = nlohmann::json;
+
+bool belongs(const Spec& spec, Command command) {
+  return (spec.commands & static_cast<unsigned>(command)) != 0;
+}
+
+std::vector<std::string_view> names_of(Command command) {
+  std::vector<std::string_view> names = {"help"};
+  for (const Spec& spec : specs()) {
+    if (belongs(spec, command)) names.push_back(spec.name);
+  }
+  return names;
+}
+
+const Spec& find_spec(Command command, std::string_view name, std::string_view prefix) {
+  for (const Spec& spec : specs()) {
+    if (spec.name == name && belongs(spec, command)) return spec;
+  }
+  throw UsageError(cat("unknown option ", prefix, name, " of ", name_of(command),
+                       suggestion(name, names_of(command), prefix), "; lamina-gpt ",
+                       name_of(command), " --help lists the options"));
+}
+
+template <class T>
+T parse_number(const Spec& spec, const std::string& text) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  const auto number = static_cast<double>(value);
+  const bool is_low = spec.above_least ? !(number > spec.least) : !(number >= spec.least);
+  if (error != std::errc() || stop != end || is_low || !(number <= spec.most)) {
+    throw UsageError(cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected ",
+                         std::is_integral_v<T> ? "an integer" : "a number",
+                         spec.above_least ? " above " : " from ", spec.least, " to ", spec.most,
+                         " (", spec.help, ")"));
+  }
+  return value;
+}
+
+void assign(const Spec& spec, const std::string& text, Options& options) {
+  if (const auto* field = std::get_if<std::int64_t Options::*>(&spec.member)) {
+    options.** field = parse_number<std::int64_t>(spec, text);
+  } else if (const auto* real = std::get_if<double Options::*>(&spec.member)) {
+    options.** real = parse_number<double>(spec, text);
+  } else if (const auto* flag = std::get_if<bool Options::*>(&spec.member)) {
+    if (text != "true" && text != "false") {
+      throw UsageError(cat("--", spec.name, " is ", text, ", expected true or false"));
+    }
+    options.** flag = text == "true";
+  } else if (const auto* list = std::get_if<std::vector<std::string> Options::*>(&spec.member)) {
+    (options.**list).push_back(text);
+  } else {
+    const auto& choices = spec.choices;
+    if (!choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end()) {
+      std::string all;
+      for (const std::string_view choice : choices)
+        all += cat(all.empty() ? "" : ", ", choice);
+      throw UsageError(
+          cat("--", spec.name, " is ", text, ", expected one of ", all, suggestion(text, choices)));
+    }
+    options.*std::get<std::string Options::*>(spec.member) = text;
+  }
+}
+
+using Setting = std::pair<const Spec*, std::string>;
+
+/// "--text a b" becomes "--text=a --text=b".
+std::vector<std::string> spread_text(std::span<const std::string> arguments) {
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    result.push_back(arguments[i]);
+    const bool is_list = arguments[i] == "--text" && i + 1 < arguments.size();
+    if (!is_list || arguments[i + 1].starts_with("--")) continue;
+    result.pop_back();
+    while (i + 1 < arguments.size() && !arguments[i + 1].starts_with("--")) {
+      result.push_back("--text=" + arguments[++i]);
+    }
+  }
+  return result;
+}
+
+std::string_view about(Command command) {
+  switch (command) {
+    case Command::train:
+      return "Trains a GPT and writes a run directory.";
+    case Command::sample:
+      return "Writes text with the best checkpoint of a run directory (or a file).";
+    case Command::eval:
+      return "Measures the loss of the best checkpoint of a run directory (or a file).";
+    case Command::doctor:
+      return "Shows what this machine and this build offer, and checks that they train.";
+  }
+  return "";
+}
+
+/// " (default: 16; toy 64)": the values without flags, by preset where they differ.
+std::string default_text(Command command, const Spec& spec) {
+  const std::string name(spec.name);
+  if (name == "preset" || name == "config" || name == "out") return "";
+  const auto value_in = [&](std::string_view preset) {
+    Options options = defaults_of(command);
+    if (command == Command::train) apply_preset(preset, options);
+    const Json json = to_json(options, command);
+    const auto at = json.find(name);
+    if (at == json.end() || *at == Json::array()) return std::string();
+    return at->is_string() ? at->get<std::string>() : at->dump();
+  };
+  const std::string usual = value_in("toy-cpu");
+  if (usual.empty()) return "";
+  std::string text = " (default: " + usual;
+  for (const std::string_view preset : {"toy", "gpt2"}) {
+    const std::string value = value_in(preset);
+    if (value != usual) text += cat("; ", preset, " ", value);
+  }
+  return text + ")";
+}
+
+cxxopts::Options parser_of(Command command) {
+  const bool takes_run = command == Command::sample || command == Command::eval;
+  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run ? " RUN" : ""),
+                          std::string(about(command)));
+  parser.custom_help("[OPTIONS]");
+  parser.set_width(100);
+  for (const Spec& spec : specs()) {
+    if (!belongs(spec, command)) continue;
+    const bool is_flag = spec.value.empty();
+    auto value = is_flag ? cxxopts::value<bool>() : cxxopts::value<std::string>();
+    parser.add_options(std::string(spec.group))(std::string(spec.name),
+                                                cat(spec.help, default_text(command, spec)), value,
+                                                std::string(spec.value));
+  }
+  parser.add_options()("h,help", "this text", cxxopts::value<bool>());
+  parser.allow_unrecognised_options();
+  return parser;
+}
+
+std::vector<Setting> read_flags(Command command, std::span<const std::string> arguments,
+                                Options& options) {
+  const std::vector<std::string> spread = spread_text(arguments);
+  std::vector<const char*> argv = {"lamina-gpt"};
+  for (const std::string& argument : spread)
+    argv.push_back(argument.c_str());
+  try {
+    cxxopts::Options parser = parser_of(command);
+    const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
+    const bool takes_run = command == Command::sample || command == Command::eval;
+    for (const std::string& word : result.unmatched()) {
+      if (word.starts_with("-") && word.size() > 1) {
+        const bool is_long = word.starts_with("--");
+        const std::string name = word.substr(is_long ? 2 : 1);
+        find_spec(command, name.substr(0, name.find('=')), is_long ? "--" : "-");
+        throw UsageError(cat("unknown option ", word, ", expected --", name));
+      }
+      if (!takes_run || !options.run.empty()) {
+        throw UsageError(
+            cat("unexpected argument \"", word, "\" of ", name_of(command), ", expected options"));
+      }
+      options.run = word;
+    }
+    std::vector<Setting> settings;
+    for (const cxxopts::KeyValue& given : result.arguments()) {
+      if (given.key() == "help") {
+        options.help = true;
+      } else {
+        settings.emplace_back(&find_spec(command, given.key(), "--"), given.value());
+      }
+    }
+    return settings;
+  } catch (const cxxopts::exceptions::exception& error) {
+    throw UsageError(cat(error.what(), "; lamina-gpt ", name_of(command), " --help"));
+  }
+}
+
+std::vector<Setting> read_config(Command command, const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw UsageError(cat("--config ", path, " cannot be read, expected a JSON file"));
+  const Json json = Json::parse(file, nullptr, false);
+  if (!json.is_object()) throw UsageError(cat("--config ", path, " is not a JSON object"));
+  std::vector<Setting> settings;
+  for (const auto& [key, value] : json.items()) {
+    const Spec& spec = find_spec(command, key, cat(path, ": "));
+    for (const Json& item : value.is_array() ? value : Json::array({value})) {
+      settings.emplace_back(&spec, item.is_string() ? item.get<std::string>() : item.dump());
+    }
+  }
+  return settings;
+}
+
+/// Flags override --config as a whole: one --text flag replaces the file's list.
+void apply_settings(const std::vector<Setting>& settings, Options& options) {
+  const auto is_text = [](const Setting& setting) { return setting.first->name == "text"; };
+  if (std::any_of(settings.begin(), settings.end(), is_text)) options.text.clear();
+  for (const auto& [spec, value] : settings)
+    assign(*spec, value, options);
+}
+
+void resolve_device(Options& options) {
+  if (options.device == "auto") options.device = cuda_device_count() > 0 ? "cuda:0" : "cpu";
+  try {
+    (void)device_info(Device::parse(options.device));
+  } catch (const DeviceError& error) {
+    throw UsageError(cat("--device: ", error.what()));
+  }
+}
+
+void resolve(Options& options, const std::vector<Setting>& flags) {
+  const bool on_cuda = Device::parse(options.device).is_cuda();
+  if (options.dtype == "auto") options.dtype = on_cuda ? "bf16" : "f32";
+  if (!on_cuda && options.dtype != "f32") {
+    throw UsageError(cat("--dtype is ", options.dtype, " on ", options.device,
+                         ", expected f32 (what the CPU computes in)"));
+  }
+  if (options.log_every == 0) options.log_every = on_cuda ? 50 : 10;
+  if (options.width % options.heads != 0) {
+    throw UsageError(
+        cat("--heads is ", options.heads, ", expected a divisor of --width ", options.width));
+  }
+  if (options.min_lr > options.lr) {
+    throw UsageError(cat("--min-lr is ", options.min_lr, ", expected at most --lr ", options.lr));
+  }
+  const auto is_corpus = [](const Setting& flag) { return flag.first->name == "corpus"; };
+  if (!options.text.empty()) {
+    if (std::any_of(flags.begin(), flags.end(), is_corpus)) {
+      throw UsageError("--text and --corpus are both given, expected one of them");
+    }
+    options.corpus.clear();
+  }
+}
+
+}  // namespace
+
+std::string_view closest(std::string_view word, std::span<const std::string_view> candidates) {
+  std::string_view best;
+  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  for (const std::string_view candidate : candidates) {
+    // Edit distance, one row of the table at a time.
+    std::vector<std::size_t> row(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 1; i <= word.size(); ++i) {
+      std::size_t diagonal = std::exchange(row[0], i);
+      for (std::size_t j = 1; j <= candidate.size(); ++j) {
+        const std::size_t change = diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1);
+        diagonal = row[j];
+        row[j] = std::min({change, row[j] + 1, row[j - 1] + 1});
+      }
+    }
+    const bool is_start = word.size() >= 3 && candidate.starts_with(word);
+    const std::size_t distance = is_start ? 1 : row.back();
+    if (distance < best_distance && distance < candidate.size()) {
+      best = candidate;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+std::string suggestion(std::string_view word, std::span<const std::string_view> candidates,
+                       std::string_view prefix) {
+  const std::string_view meant = closest(word, candidates);
+  return meant.empty() ? "" : cat("; did you mean ", prefix, meant);
+}
+
+std::string_view name_of(Command command) {
+  switch (command) {
+    case Command::train:
+      return "train";
+    case Command::sample:
+      return "sample";
+    case Command::eval:
+      return "eval";
+    case Command::doctor:
+      return "doctor";
+  }
+  return "";
+}
+
+Command parse_command(std::string_view name) {
+  constexpr std::array kCommands = {Command::train, Command::sample, Command::eval,
+                                    Command::doctor};
+  std::vector<std::string_view> names;
+  for (const Command command : kCommands) {
+    if (name_of(command) == name) return command;
+    names.push_back(name_of(command));
+  }
+  throw UsageError(cat("unknown command \"", name, "\", expected train, sample, eval or doctor",
+                       suggestion(name, names)));
+}
+
+Options parse_options(Command command, std::span<const std::string> arguments) {
+  Options options = defaults_of(command);
+  const std::vector<Setting> flags = read_flags(command, arguments, options);
+  if (options.help) return options;
+  Options given;
+  apply_settings(flags, given);
+  std::vector<Setting> config;
+  if (!given.config.empty()) {
+    config = read_config(command, given.config);
+    given = {};
+    apply_settings(config, given);
+    apply_settings(flags, given);
+  }
+  options.device = given.device;
+  resolve_device(options);
+  const std::string device = options.device;
+  if (command == Command::train) {
+    const bool on_cuda = Device::parse(device).is_cuda();
+    apply_preset(!given.preset.empty() ? given.preset : on_cuda ? "toy" : "toy-cpu", options);
+  }
+  apply_settings(config, options);
+  apply_settings(flags, options);
+  options.device = device;
+  resolve(options, flags);
+  return options;
+}
+
+std::string help_text(Command command) {
+  std::string text = parser_of(command).help();
+  if (command == Command::train) {
+    text +=
+        cat("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 loss below the entropy floor, 130 "
+            "Ctrl-C, "
+            "143 SIGTERM\n");
+  }
+  return text;
+}
+
+Json to_json(const Options& options, Command command) {
+  Json json = Json::object();
+  for (const Spec& spec : specs()) {
+    if (!belongs(spec, command)) continue;
+    std::visit([&](auto field) { json[std::string(spec.name)] = options.*field; }, spec.member);
+  }
+  // What says nothing, and what a later run must choose for itself.
+  for (auto it = json.begin(); it != json.end();) {
+    const bool is_left_out = *it == "" || *it == Json::array() || it.key() == "out";
+    it = is_left_out || it.key() == "config" ? json.erase(it) : std::next(it);
+  }
+  return json;
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/options_table.h"
+
+#include <algorithm>
+
+namespace lamina::gpt {
+
+namespace {
+
+constexpr unsigned kTrain = static_cast<unsigned>(Command::train);
+constexpr unsigned kSample = static_cast<unsigned>(Command::sample);
+constexpr unsigned kEval = static_cast<unsigned>(Command::eval);
+constexpr unsigned kDoctor = static_cast<unsigned>(Command::doctor);
+constexpr unsigned kAll = kTrain | kSample | kEval | kDoctor;
+
+/// A spec with the words that its value may be, separated by '|'.
+Spec one_of(Spec spec, std::string_view words) {
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find('|'), words.size());
+    spec.choices.push_back(words.substr(0, end));
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  return spec;
+}
+
+}  // namespace
+
+const std::vector<Spec>& specs() {
+  using O = Options;
+  static const std::vector<Spec> table = {
+      one_of({"", "preset", "NAME", "toy-cpu, toy or gpt2 (default: toy on a GPU, else toy-cpu)",
+              kTrain, &O::preset},
+             "toy-cpu|toy|gpt2"),
+      {"", "config", "FILE", "JSON object of options; flags count more", kTrain, &O::config},
+      {"", "device", "DEVICE", "auto, cpu, cuda or cuda:N", kAll, &O::device},
+      {"", "threads", "N", "CPU threads; 0: one per core", kAll, &O::threads, 0, 4096},
+      {"", "seed", "N", "of weights, order of data, dropout and samples", kTrain | kSample | kEval,
+       &O::seed, 0, 9e15},
+      one_of(
+          {"Data", "corpus", "NAME", "built-in text: easy or standard", kTrain | kEval, &O::corpus},
+          "easy|standard"),
+      {"Data", "text", "FILE...", "your own text instead: 90% to train on, the rest to validate",
+       kTrain | kEval, &O::text},
+      one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte", kTrain,
+              &O::level},
+             "character|byte"),
+      {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kTrain,
+       &O::random_tokens},
+      {"Model", "layers", "N", "blocks", kTrain, &O::layers, 1, 1000},
+      {"Model", "heads", "N", "attention heads; divides --width", kTrain, &O::heads, 1, 1000},
+      {"Model", "width", "N", "features per position", kTrain, &O::width, 1, 65536},
+      {"Model", "context", "N", "positions, in tokens", kTrain, &O::context, 2, 65536},
+      {"Model", "dropout", "P", "probability in [0, 1)", kTrain, &O::dropout, 0, 0.999},
+      {"Model", "bias", "", "biases in linear layers and norms; --bias=false: none", kTrain,
+       &O::bias},
+      one_of({"Model", "dtype", "TYPE", "f32, tf32, bf16 or auto: bf16 on CUDA, f32 on the CPU",
+              kTrain | kSample | kEval, &O::dtype},
+             "auto|f32|tf32|bf16"),
+      {"Training", "steps", "N", "optimizer steps", kTrain, &O::steps, 1},
+      {"Training", "batch", "N", "windows per step (and micro-step)", kTrain | kEval, &O::batch, 1,
+       65536},
+      {"Training", "accumulate", "N", "micro-steps per step", kTrain, &O::accumulate, 1, 65536},
+      {"Training", "lr", "X", "peak learning rate", kTrain, &O::lr, 0, 10, true},
+      {"Training", "min-lr", "X", "learning rate at the end", kTrain, &O::min_lr, 0, 10},
+      {"Training", "warmup", "N", "steps of linear warm-up", kTrain, &O::warmup},
+      one_of({"Training", "schedule", "KIND", "cosine, linear or constant", kTrain, &O::schedule},
+             "cosine|linear|constant"),
+      {"Training", "weight-decay", "X", "of matrices", kTrain, &O::weight_decay, 0, 10},
+      {"Training", "beta1", "X", "decay of AdamW's first moment", kTrain, &O::beta1, 0, 0.99999},
+      {"Training", "beta2", "X", "decay of AdamW's second moment", kTrain, &O::beta2, 0, 0.99999},
+      {"Training", "clip", "X", "largest global gradient norm; 0: no clipping", kTrain, &O::clip},
+      {"Training", "time-limit", "SECONDS", "stop cleanly after that; 0: never", kTrain,
+       &O::time_limit},
+      {"Output", "out", "DIR", "run directory, must be new (default: runs/PRESET-N)", kTrain,
+       &O::out},
+      {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,
+       &O::eval_every},
+      {"Output", "eval-batches", "N", "batches per evaluation", kTrain | kEval, &O::eval_batches, 1,
+       1e6},
+      {"Output", "log-every", "N", "steps between log lines; 0: 10 on the CPU, 50 on CUDA", kTrain,
+       &O::log_every},
+      {"Output", "profile", "", "table of layers and kernels over the last 10 steps", kTrain,
+       &O::profile},
+      {"Samples", "samples", "N", "how many", kTrain | kSample, &O::samples, 0, 1024},
+      {"Samples", "sample-chars", "N",
+       "tokens of each; 0: as many as the model sees at once for the built-in corpus, else 1000",
+       kTrain | kSample, &O::sample_chars, 0, 1e6},
+      {"Samples", "temperature", "X", "divides the logits; 0: always the likeliest token",
+       kTrain | kSample, &O::temperature, 0, 100},
+      {"Samples", "top-k", "N", "draw among the N likeliest tokens; 0: among all", kTrain | kSample,
+       &O::top_k},
+      {"Samples", "prompt", "TEXT", "what the samples start with", kSample, &O::prompt},
+  };
+  return table;
+}
+
+void apply_preset(std::string_view preset, Options& options) {
+  options.preset = preset;
+  if (preset == "toy-cpu") {
+    options.corpus = "easy";
+    options.layers = 4, options.heads = 4, options.width = 128, options.context = 128;
+    options.batch = 16, options.steps = 1600, options.eval_every = 400;
+    options.lr = 2e-3, options.min_lr = 2e-4, options.warmup = 50;
+    options.eval_batches = 20, options.samples = 8;
+  } else if (preset == "toy") {
+    // Of nanoGPT's config/train_shakespeare_char.py.
+    options.corpus = "standard";
+    options.layers = 6, options.heads = 6, options.width = 384, options.context = 256;
+    options.dropout = 0.2, options.bias = false;
+    options.batch = 64, options.steps = 5000;
+    options.lr = 1e-3, options.min_lr = 1e-4, options.warmup = 100;
+    options.eval_batches = 200, options.samples = 4;
+  } else {
+    options.corpus = "standard";
+    options.layers = 12, options.heads = 12, options.width = 768, options.context = 1024;
+    options.batch = 16, options.steps = 2000, options.beta2 = 0.95;
+    options.lr = 6e-4, options.min_lr = 6e-5, options.warmup = 200;
+    options.eval_batches = 20;
+  }
+}
+
+Options defaults_of(Command command) {
+  Options options;
+  if (command == Command::eval) options.batch = 32, options.eval_batches = 100;
+  return options;
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/text.h"
+
+#include "core/error.h"
+#include "core/text.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <iomanip>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <utility>
+
+namespace lamina::data {
+
+namespace {
+
+constexpr std::int64_t kBytes = 256;
+constexpr char32_t kLastCodePoint = 0x10FFFF;
+
+bool is_surrogate(char32_t symbol) {
+  return symbol >= 0xD800 && symbol <= 0xDFFF;
+}
+
+struct Decoded {
+  char32_t symbol = 0;
+  std::size_t bytes = 0;  // 0: not UTF-8
+};
+
+/// The character at the start of text: RFC 3629, so no overlong forms, surrogates, or values above
+/// U+10FFFF.
+Decoded first_character(std::string_view text) {
+  constexpr std::array<char32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
+  const auto lead = static_cast<unsigned char>(text.front());
+  if (lead < 0x80) return {lead, 1};
+  const std::size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC0 || lead > 0xF7 || text.size() < bytes) return {};
+  char32_t symbol = lead & (0xFFU >> (bytes + 1));
+  for (std::size_t i = 1; i < bytes; ++i) {
+    const auto next = static_cast<unsigned char>(text[i]);
+    if ((next & 0xC0U) != 0x80) return {};
+    symbol = symbol << 6U | (next & 0x3FU);
+  }
+  if (symbol < kSmallest[bytes] || symbol > kLastCodePoint || is_surrogate(symbol)) return {};
+  return {symbol, bytes};
+}
+
+void append_utf8(char32_t symbol, std::string& text) {
+  const auto put = [&](char32_t byte) { text.push_back(static_cast<char>(byte)); };
+  const auto put_rest = [&](int bits) {
+    for (; bits >= 0; bits -= 6)
+      put(0x80U | (symbol >> bits & 0x3FU));
+  };
+  if (symbol < 0x80) {
+    put(symbol);
+  } else if (symbol < 0x800) {
+    put(0xC0U | symbol >> 6U);
+    put_rest(0);
+  } else if (symbol < 0x10000) {
+    put(0xE0U | symbol >> 12U);
+    put_rest(6);
+  } else {
+    put(0xF0U | symbol >> 18U);
+    put_rest(12);
+  }
+}
+
+std::string name_of_symbol(char32_t symbol) {
+  std::ostringstream out;
+  out << "U+" << std::uppercase << std::hex << std::setfill('0') << std::setw(4)
+      << static_cast<std::uint32_t>(symbol);
+  if (symbol >= 0x20 && symbol != 0x7F) {
+    std::string text;
+    append_utf8(symbol, text);
+    out << " '" << text << "'";
+  }
+  return out.str();
+}
+
+/// Calls visit(symbol, byte offset) for each character. Throws Error at the first that is not
+/// UTF-8.
+template <class Visit>
+void for_each_character(std::string_view what, std::string_view text, Visit visit) {
+  for (std::size_t offset = 0; offset < text.size();) {
+    const Decoded decoded = first_character(text.substr(offset));
+    if (decoded.bytes == 0) {
+      std::ostringstream byte;
+      byte << "0x" << std::hex << std::setfill('0') << std::setw(2)
+           << static_cast<int>(static_cast<unsigned char>(text[offset]));
+      throw Error(cat(what, ": text has the byte ", byte.str(), " at offset ", offset,
+                      ", expected UTF-8 (the level is character); use the byte level for other "
+                      "encodings"));
+    }
+    visit(decoded.symbol, offset);
+    offset += decoded.bytes;
+  }
+}
+
+}  // namespace
+
+Vocabulary::Vocabulary(Level level, std::vector<char32_t> symbols)
+    : level_(level), symbols_(std::move(symbols)) {
+  for (std::size_t i = 0; i < symbols_.size(); ++i) {
+    ids_.emplace(symbols_[i], static_cast<std::int32_t>(i));
+  }
+}
+
+Vocabulary Vocabulary::builtin() {
+  std::vector<char32_t> symbols = {U'\n'};
+  for (char32_t c = U' '; c <= U'~'; ++c)
+    symbols.push_back(c);
+  return {Level::character, std::move(symbols)};
+}
+
+Vocabulary Vocabulary::from_text(std::string_view text, Level level) {
+  if (text.empty()) throw Error("vocabulary: text has 0 bytes, expected at least 1");
+  if (level == Level::byte) return {level, {}};
+  std::set<char32_t> distinct;
+  for_each_character("vocabulary", text,
+                     [&](char32_t symbol, std::size_t) { distinct.insert(symbol); });
+  return {level, std::vector<char32_t>(distinct.begin(), distinct.end())};
+}
+
+std::int64_t Vocabulary::size() const {
+  return level_ == Level::byte ? kBytes : static_cast<std::int64_t>(symbols_.size());
+}
+
+std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
+  std::vector<std::int32_t> tokens;
+  tokens.reserve(text.size());
+  if (level_ == Level::byte) {
+    for (const char c : text)
+      tokens.push_back(static_cast<unsigned char>(c));
+    return tokens;
+  }
+  for_each_character("encode", text, [&](char32_t symbol, std::size_t offset) {
+    const auto found = ids_.find(symbol);
+    if (found == ids_.end()) {
+      throw Error(cat("encode: text has ", name_of_symbol(symbol), " at byte ", offset,
+                      ", expected one of the ", size(),
+                      " characters of the vocabulary (those of its training text)"));
+    }
+    tokens.push_back(found->second);
+  });
+  return tokens;
+}
+
+std::string Vocabulary::decode(std::span<const std::int32_t> tokens) const {
+  std::string text;
+  text.reserve(tokens.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::int32_t token = tokens[i];
+    if (token < 0 || token >= size()) {
+      throw Error(cat("decode: token ", i, " is ", token, ", expected 0 to ", size() - 1,
+                      " (the ids of the vocabulary)"));
+    }
+    if (level_ == Level::byte) {
+      text.push_back(static_cast<char>(token));
+    } else {
+      append_utf8(symbols_[static_cast<std::size_t>(token)], text);
+    }
+  }
+  return text;
+}
+
+nlohmann::json Vocabulary::to_json() const {
+  if (level_ == Level::byte) return {{"level", "byte"}};
+  std::vector<std::uint32_t> symbols(symbols_.begin(), symbols_.end());
+  return {{"level", "character"}, {"symbols", symbols}};
+}
+
+Vocabulary Vocabulary::from_json(const nlohmann::json& json) {
+  try {
+    const auto level = json.at("level").get<std::string>();
+    if (level == "byte") return {Level::byte, {}};
+    if (level != "character") {
+      throw Error(cat("vocabulary: level is \"", level, "\", expected \"character\" or \"byte\""));
+    }
+    const auto symbols = json.at("symbols").get<std::vector<std::uint32_t>>();
+    if (symbols.empty()) throw Error("vocabulary: symbols is empty, expected at least one");
+    for (std::size_t i = 0; i < symbols.size(); ++i) {
+      const bool is_ascending = i == 0 || symbols[i] > symbols[i - 1];
+      if (!is_ascending || symbols[i] > kLastCodePoint || is_surrogate(symbols[i])) {
+        throw Error(cat("vocabulary: symbol ", i, " is ", symbols[i],
+                        ", expected Unicode code points in ascending order"));
+      }
+    }
+    return {Level::character, std::vector<char32_t>(symbols.begin(), symbols.end())};
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(cat("vocabulary: json does not hold one (", error.what(),
+                    "), expected {\"level\": ..., \"symbols\": [...]}"));
+  }
+}
+
+std::string read_text_files(std::span<const std::filesystem::path> paths) {
+  std::string text;
+  for (const std::filesystem::path& path : paths) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) {
+      throw Error(cat("text: ", path.string(), " does not exist, expected a text file"));
+    }
+    if (std::filesystem::is_directory(path, ignored)) {
+      throw Error(
+          cat("text: ", path.string(), " is a directory, expected a text file; name its files"));
+    }
+    std::ifstream file(path, std::ios::binary);
+    const std::size_t before = text.size();
+    if (file) text.append(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    if (!file || file.bad()) {
+      throw Error(cat("text: ", path.string(), " cannot be read, expected a readable text file"));
+    }
+    if (text.size() == before) {
+      throw Error(cat("text: ", path.string(), " has 0 bytes, expected some text"));
+    }
+  }
+  return text;
+}
+
+TokenSplit split_tokens(std::span<const std::int32_t> tokens, std::int64_t context) {
+  const std::size_t train = tokens.size() / 10 * 9 + tokens.size() % 10 * 9 / 10;
+  const std::size_t smaller = std::min(train, tokens.size() - train);
+  if (static_cast<std::int64_t>(smaller) < context + 1) {
+    throw Error(cat("text: ", tokens.size(), " tokens leave ", smaller,
+                    " for the smaller split, expected at least ", context + 1, " (context ",
+                    context, " and a target); use more text or a shorter context"));
+  }
+  const auto parts = std::pair(tokens.first(train), tokens.subspan(train));
+  return {{parts.first.begin(), parts.first.end()}, {parts.second.begin(), parts.second.end()}};
+}
+
+}  // namespace lamina::data

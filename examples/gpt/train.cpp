@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/train.h"
+
+#include "core/storage.h"
+#include "core/text.h"
+#include "examples/gpt/checkpoint.h"
+#include "examples/gpt/data.h"
+#include "examples/gpt/evaluate.h"
+#include "examples/gpt/interrupt.h"
+#include "examples/gpt/log.h"
+#include "examples/gpt/sample.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+#include <optional>
+#include <utility>
+
+namespace lamina::gpt {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kGpt2Vocabulary = 50257;
+constexpr std::int64_t kProfiledSteps = 10;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Makes the run directory, which must not hold anything yet.
+fs::path make_run_directory(const Options& options) {
+  if (!options.out.empty()) {
+    const fs::path path = options.out;
+    if (fs::exists(path) && !(fs::is_directory(path) && fs::is_empty(path))) {
+      throw UsageError(cat("--out ", options.out, " exists, expected a new or empty directory ",
+                           "(a run is never overwritten)"));
+    }
+    fs::create_directories(path);
+    return path;
+  }
+  fs::create_directories("runs");
+  for (int i = 1;; ++i) {
+    const fs::path path = fs::path("runs") / cat(options.preset, "-", i);
+    if (fs::create_directory(path)) return path;
+  }
+}
+
+nn::AdamWOptions optimizer_options(const Options& options) {
+  const auto peak = static_cast<float>(options.lr), floor = static_cast<float>(options.min_lr);
+  const auto schedule = options.schedule == "cosine"
+                            ? nn::schedule::cosine(peak, floor, options.warmup, options.steps)
+                        : options.schedule == "linear"
+                            ? nn::schedule::linear(peak, floor, options.warmup, options.steps)
+                            : nn::schedule::constant(peak, options.warmup);
+  return {.schedule = schedule,
+          .beta1 = static_cast<float>(options.beta1),
+          .beta2 = static_cast<float>(options.beta2),
+          .weight_decay = static_cast<float>(options.weight_decay),
+          .max_norm = static_cast<float>(options.clip)};
+}
+
+struct Data {
+  std::unique_ptr<TokenSource> source;
+  std::optional<data::Vocabulary> vocabulary;
+};
+
+Data open_data(const Options& options) {
+  const auto seed = static_cast<std::uint64_t>(options.seed);
+  const data::Level level = options.level == "byte" ? data::Level::byte : data::Level::character;
+  if (options.text.empty()) {
+    if (options.random_tokens) {
+      const std::int64_t size =
+          options.preset == "gpt2" ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
+      return {random_source(size, seed), std::nullopt};
+    }
+    return {corpus_source(options.corpus), data::Vocabulary::builtin()};
+  }
+  const std::vector<fs::path> paths(options.text.begin(), options.text.end());
+  const std::string text = data::read_text_files(paths);
+  data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
+  if (options.random_tokens) return {random_source(vocabulary.size(), seed), std::nullopt};
+  auto source = text_source(text, vocabulary, options.context, seed);
+  return {std::move(source), std::move(vocabulary)};
+}
+
+class Trainer {
+ public:
+  Trainer(const Options& options, Console& console)
+      : options_(options),
+        console_(console),
+        live_(console),
+        device_(Device::parse(options.device)),
+        data_(open_data(options)),
+        loader_(*data_.source, options.batch, options.context, device_),
+        directory_(make_run_directory(options)),
+        log_(directory_ / "log.jsonl"),
+        tf32_(options.dtype == "tf32") {
+    write_file(directory_ / "config.json", to_json(options, Command::train).dump(2) + "\n");
+    seed(static_cast<std::uint64_t>(options.seed));
+    model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
+    model_->to(device_, compute_dtype(options));
+    optimizer_.emplace(model_->parameters(), optimizer_options(options));
+    evaluator_.emplace(loader_, data::Split::validation, options.eval_batches);
+  }
+
+  int run() {
+    describe();
+    const Interrupt interrupt;
+    mark_ = Clock::now();
+    while (step_ < options_.steps && interrupt.signal() == 0 && !is_out_of_time()) {
+      if (options_.profile && step_ == std::max<std::int64_t>(0, options_.steps - kProfiledSteps)) {
+        profile_.emplace();
+        profiling_.emplace(*profile_);
+      }
+      train_step();
+      if (step_ == options_.steps) profiling_.reset();
+      const bool is_last = step_ == options_.steps;
+      if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
+      if (!is_last && options_.eval_every > 0 && step_ % options_.eval_every == 0) evaluate();
+    }
+    profiling_.reset();
+    if (interrupt.signal() != 0) return stop(interrupt.signal());
+    finish();
+    return 0;
+  }
+
+ private:
+  bool is_out_of_time() const {
+    return options_.time_limit > 0.0 && seconds_since(start_) >= options_.time_limit;
+  }
+
+  void describe() {
+    const std::string parameters = count_text(static_cast<double>(model_->parameter_count()));
+    live_.print(cat("model   ", options_.layers, " x ", options_.width, ", ", options_.heads,
+                    " heads, context ", options_.context, ": ", parameters, " parameters, ",
+                    options_.dtype));
+    live_.print(cat("data    ", data_.source->description()));
+    live_.print(cat(
+        "device  ", device_, ", ",
+        device_.is_cuda() ? device_info(device_).name : cat(omp_get_max_threads(), " threads")));
+    live_.print(cat("run     ", directory_.string(), ": ", options_.steps, " steps of ",
+                    tokens_per_step(), " tokens, ", options_.schedule, " schedule to lr ",
+                    scientific(options_.lr)));
+    log_.write({{"event", "start"},
+                {"preset", options_.preset},
+                {"parameters", model_->parameter_count()},
+                {"data", data_.source->description()},
+                {"device", cat(device_)},
+                {"dtype", options_.dtype},
+                {"tokens_per_step", tokens_per_step()}});
+  }
+
+  std::int64_t tokens_per_step() const { return loader_.tokens_per_batch() * options_.accumulate; }
+
+  /// Queues forward, backward and update.
+  void train_step() {
+    for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
+      const auto index = static_cast<std::uint64_t>(step_ * options_.accumulate + micro);
+      const auto [inputs, targets] = loader_.batch(data::Split::train, index);
+      const Var loss = model_->loss(inputs, targets);
+      backward(loss);
+      loss_ = loss.value();
+    }
+    optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
+    optimizer_->zero_grad();
+    ++step_;
+    ++unlogged_;
+  }
+
+  void log_step() {
+    const auto loss = loss_.item<double>();  // waits for the device
+    const kernels::StepState state = optimizer_->state();
+    const double seconds = seconds_since(mark_);
+    trained_seconds_ += seconds;
+    const double ms = 1e3 * seconds / static_cast<double>(unlogged_);
+    smooth_ms_ =
+        smooth_ms_ == 0.0 || step_ <= 2 * options_.log_every ? ms : 0.8 * smooth_ms_ + 0.2 * ms;
+    const double rate = 1e3 * static_cast<double>(tokens_per_step()) / ms;
+    const std::size_t memory = current_allocator(device_).stats().peak_reserved;
+    Json record = {{"event", "step"},  {"step", step_},
+                   {"loss", loss},     {"grad_norm", state.grad_norm},
+                   {"lr", state.lr},   {"skipped", state.skipped},
+                   {"tok_s", rate},    {"ms", ms},
+                   {"memory", memory}, {"elapsed_s", seconds_since(start_)}};
+    std::string floor;
+    if (last_.has_floor) {
+      floor = cat(" (floor ", fixed(last_.floor, 4), " ", fixed(loss - last_.floor, 4, true), ")");
+      record["floor"] = last_.floor;
+      record["excess"] = loss - last_.floor;
+    }
+    log_.write(record);
+    const double left = static_cast<double>(options_.steps - step_) * smooth_ms_ / 1e3;
+    live_.update(
+        cat(fixed(100.0 * static_cast<double>(step_) / static_cast<double>(options_.steps), 0),
+            "%  step ", step_, "/", options_.steps, "  loss ", fixed(loss, 4), floor, "  |g| ",
+            fixed(static_cast<double>(state.grad_norm), 2), "  lr ",
+            scientific(static_cast<double>(state.lr)), "  ", fixed(ms, 1), " ms/step  ",
+            count_text(rate), " tok/s  ", bytes_text(memory), "  ETA ", duration_text(left)));
+    unlogged_ = 0;
+    mark_ = Clock::now();
+    if (!std::isfinite(loss)) {
+      throw Error(cat("train: loss is ", loss, " at step ", step_, ", expected a finite value; ",
+                      "try a smaller --lr, a longer --warmup or --clip 1"));
+    }
+  }
+
+  void evaluate() {
+    if (unlogged_ > 0) {  // the time of steps that no log line has covered yet
+      synchronize(device_);
+      trained_seconds_ += seconds_since(mark_);
+      unlogged_ = 0;
+    }
+    last_ = (*evaluator_)(*model_);
+    const bool is_best = last_.loss.mean < best_;
+    Json record = {{"event", "eval"},
+                   {"step", step_},
+                   {"val_loss", last_.loss.mean},
+                   {"val_sigma", last_.loss.standard_error},
+                   {"elapsed_s", seconds_since(start_)}};
+    if (last_.has_floor) {
+      record["floor"] = last_.floor;
+      record["excess"] = last_.excess.mean;
+      record["excess_sigma"] = last_.excess.standard_error;
+    }
+    log_.write(record);
+    live_.print_bold(cat("step ", step_, "  ", last_.text(), is_best ? "  best" : ""));
+    if (is_best) {
+      best_ = last_.loss.mean;
+      best_step_ = step_;
+      save("best.safetensors");
+    }
+    evaluated_step_ = step_;
+    last_.expect_no_leak();
+    mark_ = Clock::now();
+  }
+
+  void save(const char* name) {
+    save_checkpoint(*model_,
+                    {.config = model_->config,
+                     .vocabulary = data_.vocabulary,
+                     .preset = options_.preset,
+                     .corpus = options_.random_tokens ? "" : options_.corpus,
+                     .step = step_},
+                    directory_ / name);
+  }
+
+  std::string sample_command() const { return cat("lamina-gpt sample ", directory_.string()); }
+
+  /// After Ctrl-C or SIGTERM. Returns the exit status.
+  int stop(int signal) {
+    save("last.safetensors");
+    log_.write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
+    live_.print(cat("stopped after step ", step_, " of ", options_.steps,
+                    "; sample with: ", sample_command()));
+    return 128 + signal;
+  }
+
+  void finish() {
+    if (evaluated_step_ != step_) evaluate();
+    save("last.safetensors");
+    if (profile_) console_.out << profile_->table() << std::flush;
+    const double rate = static_cast<double>(step_ * tokens_per_step()) / trained_seconds_;
+    std::string verdict;
+    if (data_.vocabulary && options_.samples > 0) {
+      const std::vector<std::string> samples = generate_text(
+          *model_, *data_.vocabulary, "",
+          {.count = options_.samples,
+           .length = sample_length(options_.sample_chars, options_.corpus, options_.context),
+           .temperature = options_.temperature,
+           .top_k = options_.top_k,
+           .seed = static_cast<std::uint64_t>(options_.seed)});
+      const std::string text = samples_text(samples, options_.corpus);
+      write_file(directory_ / "samples.txt", text);
+      console_.out << '\n' << text << '\n';
+    }
+    const std::string hash = hash_text(weights_hash(*model_));
+    const kernels::StepState state = optimizer_->state();
+    log_.write({{"event", "end"},
+                {"step", step_},
+                {"best_val_loss", best_},
+                {"best_step", best_step_},
+                {"skipped", state.skipped},
+                {"weights", hash},
+                {"tok_s", rate},
+                {"elapsed_s", seconds_since(start_)}});
+    if (state.skipped > 0) {
+      live_.print(cat(state.skipped, " steps were skipped: their gradient was not finite"));
+    }
+    live_.print_bold(cat("done    ", step_, " steps in ", duration_text(seconds_since(start_)),
+                         ", ", count_text(rate), " tok/s in training; ", last_.text(), "; best ",
+                         fixed(best_, 4), " at step ", best_step_));
+    live_.print(cat("weights ", hash));
+    live_.print(cat("more    ", sample_command()));
+  }
+
+  const Options& options_;
+  Console& console_;
+  LiveLine live_;
+  Device device_;
+  Data data_;
+  TokenLoader loader_;
+  fs::path directory_;
+  RunLog log_;
+  AllowTf32 tf32_;
+  std::unique_ptr<Gpt> model_;
+  std::optional<nn::AdamW> optimizer_;
+  std::optional<Evaluator> evaluator_;
+
+  std::int64_t step_ = 0, unlogged_ = 0;
+  Tensor loss_;  // of the last micro-step
+  Evaluation last_;
+  double best_ = std::numeric_limits<double>::infinity();
+  std::int64_t best_step_ = 0, evaluated_step_ = -1;
+  Clock::time_point start_ = Clock::now(), mark_ = start_;
+  double trained_seconds_ = 0.0, smooth_ms_ = 0.0;
+  std::optional<TableSink> profile_;
+  std::optional<SinkScope> profiling_;
+};
+
+}  // namespace
+
+GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
+  return {.layers = static_cast<int>(options.layers),
+          .heads = static_cast<int>(options.heads),
+          .width = options.width,
+          .context = options.context,
+          .vocab = vocabulary_size,
+          .dropout = options.dropout,
+          .bias = options.bias};
+}
+
+DType compute_dtype(const Options& options) {
+  return options.dtype == "bf16" ? DType::bf16 : DType::f32;
+}
+
+void set_threads(std::int64_t count) {
+  if (count > 0) omp_set_num_threads(static_cast<int>(count));
+}
+
+int train(const Options& options, Console& console) {
+  set_threads(options.threads);
+  return Trainer(options, console).run();
+}
+
+}  // namespace lamina::gpt

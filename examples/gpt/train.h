@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+// lamina-gpt train: the training loop, its evaluations, checkpoints and run directory. The loop
+// queues work and waits for the device only where it logs.
+#pragma once
+
+#include "examples/gpt/live_line.h"
+#include "examples/gpt/model.h"
+#include "examples/gpt/options.h"
+
+namespace lamina::gpt {
+
+/// Trains as `options` say (from parse_options) and returns the exit status: 0, or 128 + signal
+/// after SIGINT or SIGTERM. Throws Error, InformationLeak or UsageError.
+int train(const Options& options, Console& console);
+
+/// The model that the options describe, for a vocabulary.
+GptConfig model_config(const Options& options, std::int64_t vocabulary_size);
+
+/// The dtype of weights and activations; tf32 is f32 with AllowTf32.
+DType compute_dtype(const Options& options);
+
+/// Sets the number of OpenMP threads if `count` is not 0.
+void set_threads(std::int64_t count);
+
+}  // namespace lamina::gpt

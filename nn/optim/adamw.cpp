@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "nn/optim/adamw.h"
+
+#include "core/expect.h"
+#include "core/launch.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lamina::nn {
+
+namespace {
+
+// 256 bytes of the narrowest dtype: every kind of buffer can use the same element offsets.
+constexpr std::int64_t kAlignment = 128;
+
+std::int64_t aligned(std::int64_t elements) {
+  return (elements + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) : options_(options) {
+  if (parameters.empty()) throw Error("adamw: no parameters, expected at least one");
+  const Tensor& first = parameters.front()->value();
+  std::int64_t total = 0;
+  for (const Var* var : parameters) {
+    if (!var->requires_grad()) {
+      throw Error(
+          cat("adamw: a value of shape ", var->shape(), " is a constant, expected parameters"));
+    }
+    expect_same_device("adamw", "a parameter", var->value(), "the first one", first);
+    expect_dtype("adamw", "a parameter", var->value(), first.dtype(), "the dtype of the first one");
+    total += aligned(var->value().elements());
+  }
+
+  const Device device = first.device();
+  const DType sums = accumulation_dtype(first.dtype());
+  weights_ = zeros({total}, first.dtype(), device);
+  grads_ = zeros({total}, sums, device);
+  m_ = zeros({total}, sums, device);
+  v_ = zeros({total}, sums, device);
+
+  std::vector<Var*> order(parameters);
+  const auto is_decayed = [](const Var* var) { return var->rank() >= 2; };
+  const auto split = std::stable_partition(order.begin(), order.end(), is_decayed);
+  std::int64_t offset = 0;
+  for (auto it = order.begin(); it != order.end(); ++it) {
+    if (it == split) decayed_ = offset;
+    Var& var = **it;
+    const Shape shape = var.shape();
+    const std::int64_t end = offset + shape.elements();
+    const Tensor place = weights_.slice(0, offset, end).reshape(shape);
+    place.copy_from(var.value());
+    var.set_value(place);
+    var.set_grad_buffer(grads_.slice(0, offset, end).reshape(shape));
+    parameters_.push_back(var);
+    offset += aligned(shape.elements());
+  }
+  if (split == order.end()) decayed_ = total;
+  if (sums != first.dtype()) master_ = weights_.to(sums);
+
+  const kernels::StepState initial;
+  std::vector<std::uint8_t> bytes(sizeof initial);
+  std::memcpy(bytes.data(), &initial, sizeof initial);
+  state_ = from_vector(bytes, {static_cast<std::int64_t>(bytes.size())}, device);
+}
+
+void AdamW::step(float grad_scale) {
+  const Stream stream = stream_of(weights_);
+  for (const Var& var : parameters_) {
+    if (!var.state()->has_grad) var.state()->grad.fill(0.0);  // nothing wrote to its place
+  }
+  kernels::BeginStep begin{.grads = flat(grads_),
+                           .state = flat(state_),
+                           .scale = grad_scale,
+                           .max_norm = options_.max_norm,
+                           .beta1 = options_.beta1,
+                           .beta2 = options_.beta2,
+                           .schedule = options_.schedule,
+                           .workspace = {}};
+  const Tensor workspace = empty({workspace_bytes_of(stream, begin)}, DType::u8, weights_.device());
+  begin.workspace = flat(workspace);
+  launch(stream, begin);
+  launch(stream, kernels::AdamW{.weights = flat(weights_),
+                                .master = flat(master_),
+                                .grads = flat(grads_),
+                                .m = flat(m_),
+                                .v = flat(v_),
+                                .state = flat(state_),
+                                .decayed = decayed_,
+                                .beta1 = options_.beta1,
+                                .beta2 = options_.beta2,
+                                .eps = options_.eps,
+                                .weight_decay = options_.weight_decay});
+}
+
+void AdamW::zero_grad() const {
+  for (const Var& var : parameters_)
+    var.zero_grad();
+}
+
+kernels::StepState AdamW::state() const {
+  const Tensor host = state_.to(kCpu);
+  kernels::StepState state;
+  std::memcpy(&state, host.data(), sizeof state);
+  return state;
+}
+
+std::size_t AdamW::bytes() const {
+  return weights_.bytes() + (master_ ? master_.bytes() : 0) + grads_.bytes() + m_.bytes() +
+         v_.bytes();
+}
+
+}  // namespace lamina::nn

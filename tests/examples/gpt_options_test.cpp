@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The command line of lamina-gpt: presets, config files, flags, mistakes.
+#include "examples/gpt/options.h"
+#include "tests/examples/gpt_case.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+namespace lamina::gpt {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+Options parse(std::initializer_list<std::string> arguments) {
+  const std::vector<std::string> list(arguments);
+  return parse_options(Command::train, list);
+}
+
+TEST(GptOptions, SuggestsTheOptionThatWasMeant) {
+  const Outcome outcome = run({"train", "--stepz", "5"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.errors,
+              HasSubstr("lamina-gpt: error: unknown option --stepz of train; did you "
+                        "mean --steps"));
+  EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 1);
+}
+
+TEST(GptOptions, SuggestsTheCommandThatWasMeant) {
+  const Outcome outcome = run({"trian"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.errors, HasSubstr("did you mean train"));
+}
+
+TEST(GptOptions, SuggestsTheChoiceThatWasMeant) {
+  EXPECT_THAT(run({"train", "--preset", "toy_cpu"}).errors,
+              AllOf(HasSubstr("toy-cpu, toy, gpt2"), HasSubstr("did you mean toy-cpu")));
+}
+
+TEST(GptOptions, RefusesValuesOutOfRange) {
+  const std::vector<std::vector<std::string>> wrong = {{"--steps", "0"},
+                                                       {"--steps", "1x"},
+                                                       {"--steps", ""},
+                                                       {"--batch", "-1"},
+                                                       {"--lr", "0"},
+                                                       {"--lr", "nan"},
+                                                       {"--dropout", "1"},
+                                                       {"--beta1", "1"},
+                                                       {"--heads", "3"},
+                                                       {"--dtype", "f64"},
+                                                       {"--device", "tpu"},
+                                                       {"--schedule", "step"},
+                                                       {"--steps"},
+                                                       {"file.txt"},
+                                                       {"-x"},
+                                                       {"--bias=maybe"},
+                                                       {"--min-lr", "0.5"},
+                                                       {"--text", "a", "--corpus", "easy"},
+                                                       {"--config", "none.json"},
+                                                       {"--device", "cuda:99"}};
+  for (const std::vector<std::string>& arguments : wrong) {
+    std::vector<std::string> all = {"train", "--out", "/nonexistent/never_made"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const Outcome outcome = run(all);
+    EXPECT_EQ(outcome.status, 2) << arguments.front() << ": " << outcome.errors;
+    EXPECT_THAT(outcome.errors, HasSubstr("lamina-gpt: error: "));
+  }
+}
+
+TEST(GptOptions, RefusesHalfPrecisionOnTheCpu) {
+  EXPECT_THROW(parse({"--device", "cpu", "--dtype", "bf16"}), UsageError);
+}
+
+TEST(GptOptions, TakesThePresetOfTheDeviceByDefault) {
+  const Options options = parse({"--device", "cpu"});
+  EXPECT_EQ(options.preset, "toy-cpu");
+  EXPECT_EQ(options.corpus, "easy");
+  EXPECT_EQ(options.layers, 4);
+  EXPECT_EQ(options.width, 128);
+  EXPECT_EQ(options.context, 128);
+  EXPECT_EQ(options.dtype, "f32");
+}
+
+TEST(GptOptions, HasTheHyperParametersOfNanoGptInToy) {
+  const Options options = parse({"--preset", "toy", "--device", "cpu"});
+  EXPECT_EQ(options.layers, 6);
+  EXPECT_EQ(options.heads, 6);
+  EXPECT_EQ(options.width, 384);
+  EXPECT_EQ(options.context, 256);
+  EXPECT_EQ(options.batch, 64);
+  EXPECT_EQ(options.steps, 5000);
+  EXPECT_EQ(options.warmup, 100);
+  EXPECT_DOUBLE_EQ(options.dropout, 0.2);
+  EXPECT_DOUBLE_EQ(options.lr, 1e-3);
+  EXPECT_DOUBLE_EQ(options.min_lr, 1e-4);
+  EXPECT_DOUBLE_EQ(options.beta2, 0.99);
+  EXPECT_DOUBLE_EQ(options.weight_decay, 0.1);
+  EXPECT_DOUBLE_EQ(options.clip, 1.0);
+  EXPECT_FALSE(options.bias);
+  EXPECT_EQ(options.eval_every, 250);
+  EXPECT_EQ(options.eval_batches, 200);
+}
+
+TEST(GptOptions, ValuesComeFromPresetThenConfigThenFlags) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("run.json");
+  std::ofstream(path)
+      << R"({"preset": "toy", "steps": 77, "batch": 5, "text": ["a.txt", "b.txt"]})";
+  const Options options = parse({"--config", path, "--batch", "6", "--device", "cpu"});
+  EXPECT_EQ(options.preset, "toy");
+  EXPECT_EQ(options.layers, 6);  // of the preset
+  EXPECT_EQ(options.steps, 77);  // of the file
+  EXPECT_EQ(options.batch, 6);   // of the flag
+  EXPECT_THAT(options.text, ::testing::ElementsAre("a.txt", "b.txt"));
+}
+
+TEST(GptOptions, ConfigOfARunIsAConfigFile) {
+  const TemporaryDirectory directory;
+  const Options first = parse({"--preset", "toy", "--device", "cpu", "--steps", "9"});
+  const std::string path = directory.file("config.json");
+  std::ofstream(path) << to_json(first, Command::train);
+  const Options second = parse({"--config", path});
+  EXPECT_EQ(to_json(first, Command::train), to_json(second, Command::train));
+}
+
+TEST(GptOptions, RefusesAnUnknownKeyOfAConfigFile) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("run.json");
+  std::ofstream(path) << R"({"step": 77})";
+  EXPECT_THAT(run({"train", "--config", path}).errors, HasSubstr("did you mean"));
+}
+
+TEST(GptOptions, TextTakesSeveralFiles) {
+  const Options options = parse({"--text", "a,b.txt", "c.txt", "--steps", "3", "--device", "cpu"});
+  EXPECT_THAT(options.text, ::testing::ElementsAre("a,b.txt", "c.txt"));
+  EXPECT_EQ(options.steps, 3);
+  EXPECT_TRUE(options.corpus.empty());
+}
+
+TEST(GptOptions, HelpNamesDefaultsAndUnits) {
+  for (const char* command : {"train", "sample", "eval", "doctor"}) {
+    const Outcome outcome = run({command, "--help"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_THAT(outcome.out, HasSubstr("--device"));
+  }
+  EXPECT_THAT(run({"train", "--help"}).out,
+              AllOf(HasSubstr("--time-limit SECONDS"), HasSubstr("toy 5000")));
+  EXPECT_EQ(run({"--version"}).out.rfind("lamina-gpt ", 0), 0U);
+  EXPECT_EQ(run({}).status, 2);
+}
+
+}  // namespace
+}  // namespace lamina::gpt

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: MIT
+// Both implementations of attention on CUDA, fused and composed, against the CPU kernel in f64.
+// The allowed error of each element is the sum of what it adds up: every product with a probability
+// may be off by the rounding of that probability to the dtype, plus kArithmetic for the f32 sums
+// and exponentials; the result is rounded once more.
+#include "core/kernels/attention.h"
+
+#include "core/launch.h"
+#include "cuda_kernels/attention_composed.h"
+#include "cuda_kernels/attention_fused.h"
+#include "tests/support/bounds.h"
+#include "tests/support/cuda_case.h"
+#include "tests/support/tolerance.h"
+
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <string>
+
+namespace lamina::testing {
+namespace {
+
+using kernels::AttentionShape;
+
+constexpr double kArithmetic = 0x1p-16;  // relative: scores of f32 sums, through exp
+
+enum class Implementation { composed, fused };
+
+struct AttentionCase {
+  Implementation implementation;
+  DType dtype;
+  std::int64_t batch, time, heads, head_size;
+  bool causal;
+  float drop_p;
+  Layout layout{};  // of qkv, out, dout and dqkv
+
+  AttentionShape shape() const {
+    return {.batch = batch,
+            .time = time,
+            .heads = heads,
+            .head_size = head_size,
+            .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
+            .causal = causal,
+            .drop_p = drop_p,
+            .key = {.seed = 1234, .offset = 5}};
+  }
+
+  std::int64_t rows() const { return batch * time; }
+
+  std::int64_t cols() const { return heads * head_size; }
+};
+
+std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
+  out << (c.implementation == Implementation::fused ? "fused_" : "composed_") << c.dtype << "_B"
+      << c.batch << "_T" << c.time << "_H" << c.heads << "_d" << c.head_size;
+  if (c.causal) out << "_causal";
+  if (c.drop_p > 0.0F) out << "_dropout";
+  if (c.layout.shift != 0) out << "_shift" << c.layout.shift;
+  if (c.layout.pad != 0) out << "_pad" << c.layout.pad;
+  return out;
+}
+
+struct Forward {
+  Tensor qkv, out, lse;
+};
+
+struct Backward {
+  Tensor dout, dqkv;
+};
+
+kernels::Attention forward_args(const AttentionShape& shape, const Forward& on) {
+  return {.shape = shape, .qkv = rows(on.qkv), .out = rows(on.out), .lse = flat(on.lse)};
+}
+
+kernels::AttentionBackward backward_args(const AttentionShape& shape, const Forward& forward,
+                                         const Backward& on, GradWrite write) {
+  return {.shape = shape,
+          .qkv = rows(forward.qkv),
+          .out = rows(forward.out),
+          .lse = flat(forward.lse),
+          .dout = rows(on.dout),
+          .dqkv = rows(on.dqkv),
+          .write = write};
+}
+
+/// Runs the contract's kernel on the device of `on`.
+template <class Args>
+void launch_contract(Args args, const Tensor& on) {
+  const Stream stream = stream_of(on);
+  const Tensor workspace = empty({workspace_bytes_of(stream, args)}, DType::u8, on.device());
+  args.workspace = flat(workspace);
+  launch(stream, args);
+  synchronize(stream);
+}
+
+void launch_implementation(const AttentionCase& c, kernels::Attention args) {
+  const bool fused = c.implementation == Implementation::fused;
+  const std::int64_t bytes = fused ? kernels::attention_fused_workspace(args.shape, false)
+                                   : kernels::attention_composed_workspace(args.shape, false);
+  const Tensor workspace = empty({bytes}, DType::u8, kCuda);
+  args.workspace = flat(workspace);
+  const auto stream = std::get<CudaStream>(current_stream(kCuda));
+  fused ? kernels::attention_fused(args, stream) : kernels::attention_composed(args, stream);
+  synchronize(kCuda);
+}
+
+void launch_implementation(const AttentionCase& c, kernels::AttentionBackward args) {
+  const bool fused = c.implementation == Implementation::fused;
+  const std::int64_t bytes = fused ? kernels::attention_fused_workspace(args.shape, true)
+                                   : kernels::attention_composed_workspace(args.shape, true);
+  const Tensor workspace = empty({bytes}, DType::u8, kCuda);
+  args.workspace = flat(workspace);
+  const auto stream = std::get<CudaStream>(current_stream(kCuda));
+  fused ? kernels::attention_fused_backward(args, stream)
+        : kernels::attention_composed_backward(args, stream);
+  synchronize(kCuda);
+}
+
+/// The operands of a case on the device. out and lse of the backward pass are inputs: they come
+/// from the CPU, rounded as a forward pass would have stored them.
+struct Operands {
+  CudaTensor qkv, out, lse, dout;
+
+  explicit Operands(const AttentionCase& c) {
+    Generator generator(11);
+    qkv = CudaTensor::normal({c.rows(), 3 * c.cols()}, c.dtype, generator, 1.0, 0.0, c.layout);
+    dout = CudaTensor::normal({c.rows(), c.cols()}, c.dtype, generator, 1.0, 0.0, c.layout);
+    out = CudaTensor::poisoned({c.rows(), c.cols()}, c.dtype, c.layout);
+    lse = CudaTensor::poisoned({c.batch * c.heads * c.time}, DType::f32);
+  }
+
+  Forward forward() const {
+    return {.qkv = qkv.tensor(), .out = out.tensor(), .lse = lse.tensor()};
+  }
+};
+
+/// What the CPU makes of the same numbers in f64.
+Forward cpu_forward(const AttentionCase& c, const Tensor& qkv) {
+  Forward on{.qkv = qkv,
+             .out = zeros({c.rows(), c.cols()}, DType::f64),
+             .lse = zeros({c.batch * c.heads * c.time}, DType::f64)};
+  launch_contract(forward_args(c.shape(), on), on.qkv);
+  return on;
+}
+
+/// Sums of magnitudes, straight from the definition: one loop nest per head.
+class Magnitudes {
+ public:
+  Magnitudes(const AttentionCase& c, const Forward& cpu)
+      : case_(c),
+        shape_(c.shape()),
+        qkv_(cpu.qkv.to_vector<double>()),
+        out_(cpu.out.to_vector<double>()),
+        lse_(cpu.lse.to_vector<double>()) {}
+
+  /// sum over keys of the dropped-out probability times |v|, per element of out.
+  std::vector<double> forward() const {
+    std::vector<double> sums(out_.size());
+    for_each_pair([&](std::int64_t head, std::int64_t query, std::int64_t key) {
+      const double p = probability(head, query, key) * factor(head, query, key);
+      for (std::int64_t e = 0; e < shape_.head_size; ++e) {
+        sums[out_at(head, query, e)] += p * std::abs(qkv_[qkv_at(head, key, 2, e)]);
+      }
+    });
+    return sums;
+  }
+
+  /// The largest error of each element of dqkv for a dtype that rounds by `rounding` (relative).
+  std::vector<double> backward_errors(const std::vector<double>& dout, double rounding) const {
+    std::vector<double> errors(qkv_.size());
+    for_each_pair([&](std::int64_t head, std::int64_t query, std::int64_t key) {
+      const double p = probability(head, query, key);
+      const double kept = factor(head, query, key);
+      double dprob = 0.0;
+      double delta = 0.0;
+      double dprob_terms = 0.0;
+      double delta_terms = 0.0;
+      for (std::int64_t e = 0; e < shape_.head_size; ++e) {
+        const double gradient = dout[out_at(head, query, e)];
+        const double with_value = gradient * qkv_[qkv_at(head, key, 2, e)];
+        const double with_out = gradient * out_[out_at(head, query, e)];
+        dprob += kept * with_value;
+        dprob_terms += kept * std::abs(with_value);
+        delta += with_out;
+        delta_terms += std::abs(with_out);
+      }
+      // dscore = scale * p * (dprob - delta), where delta is made of an out that was rounded.
+      const double dscore_error =
+          static_cast<double>(shape_.scale) * p *
+          ((rounding + kArithmetic) * std::abs(dprob - delta) + rounding * delta_terms +
+           kArithmetic * (dprob_terms + delta_terms));
+      const double prob_error = p * kept * (rounding + kArithmetic);
+      for (std::int64_t e = 0; e < shape_.head_size; ++e) {
+        errors[qkv_at(head, query, 0, e)] += dscore_error * std::abs(qkv_[qkv_at(head, key, 1, e)]);
+        errors[qkv_at(head, key, 1, e)] += dscore_error * std::abs(qkv_[qkv_at(head, query, 0, e)]);
+        errors[qkv_at(head, key, 2, e)] += prob_error * std::abs(dout[out_at(head, query, e)]);
+      }
+    });
+    return errors;
+  }
+
+ private:
+  template <class F>
+  void for_each_pair(F&& f) const {
+    for (std::int64_t head = 0; head < shape_.batch * shape_.heads; ++head) {
+      for (std::int64_t query = 0; query < shape_.time; ++query) {
+        const std::int64_t seen = shape_.causal ? query + 1 : shape_.time;
+        for (std::int64_t key = 0; key < seen; ++key)
+          f(head, query, key);
+      }
+    }
+  }
+
+  std::size_t qkv_at(std::int64_t head, std::int64_t t, std::int64_t part, std::int64_t e) const {
+    const std::int64_t row = head / shape_.heads * shape_.time + t;
+    return static_cast<std::size_t>(
+        ((row * 3 + part) * shape_.heads + head % shape_.heads) * shape_.head_size + e);
+  }
+
+  std::size_t out_at(std::int64_t head, std::int64_t t, std::int64_t e) const {
+    const std::int64_t row = head / shape_.heads * shape_.time + t;
+    return static_cast<std::size_t>((row * shape_.heads + head % shape_.heads) * shape_.head_size +
+                                    e);
+  }
+
+  double probability(std::int64_t head, std::int64_t query, std::int64_t key) const {
+    double score = 0.0;
+    for (std::int64_t e = 0; e < shape_.head_size; ++e) {
+      score += qkv_[qkv_at(head, query, 0, e)] * qkv_[qkv_at(head, key, 1, e)];
+    }
+    return std::exp(static_cast<double>(shape_.scale) * score -
+                    lse_[static_cast<std::size_t>(head * shape_.time + query)]);
+  }
+
+  double factor(std::int64_t head, std::int64_t query, std::int64_t key) const {
+    if (shape_.drop_p == 0.0F) return 1.0;
+    const auto element =
+        static_cast<std::uint64_t>((head * shape_.time + query) * shape_.time + key);
+    const PhiloxBlock block = philox_words(shape_.key, element / 4);
+    const std::uint32_t words[] = {block.x, block.y, block.z, block.w};
+    const bool keep = words[element % 4] >= drop_threshold(shape_.drop_p);
+    return keep ? 1.0 / (1.0 - static_cast<double>(shape_.drop_p)) : 0.0;
+  }
+
+  AttentionCase case_;
+  AttentionShape shape_;
+  std::vector<double> qkv_, out_, lse_;
+};
+
+class CudaAttention : public CudaTestWith<AttentionCase> {
+ protected:
+  /// dqkv against the CPU, written over NaN or added to what is there.
+  static void expect_gradients(GradWrite write) {
+    const AttentionCase& c = GetParam();
+    const Operands operands(c);
+    const Forward cpu = cpu_forward(c, operands.qkv.reference());
+    // The device gets out and lse as a forward pass stores them.
+    const CudaTensor out(cpu.out.to_vector<double>(), cpu.out.shape(), c.dtype, c.layout);
+    const CudaTensor lse(cpu.lse.to_vector<double>(), cpu.lse.shape(), DType::f32);
+    Generator generator(12);
+    const Shape shape{c.rows(), 3 * c.cols()};
+    const CudaTensor dqkv = write == GradWrite::accumulate
+                                ? CudaTensor::normal(shape, c.dtype, generator, 1.0, 0.0, c.layout)
+                                : CudaTensor::poisoned(shape, c.dtype, c.layout);
+    const Tensor dout = operands.dout.reference();
+    const Tensor want =
+        write == GradWrite::accumulate ? dqkv.reference() : zeros(shape, DType::f64);
+    launch_contract(backward_args(c.shape(), cpu, {.dout = dout, .dqkv = want}, write), want);
+
+    launch_implementation(
+        c, backward_args(c.shape(),
+                         {.qkv = operands.qkv.tensor(), .out = out.tensor(), .lse = lse.tensor()},
+                         {.dout = operands.dout.tensor(), .dqkv = dqkv.tensor()}, write));
+
+    const auto expected = want.to_vector<double>();
+    auto bound = Magnitudes(c, cpu).backward_errors(dout.to_vector<double>(), epsilon_of(c.dtype));
+    for (std::size_t i = 0; i < bound.size(); ++i)
+      bound[i] += ulp_of(c.dtype, expected[i]);
+    EXPECT_TRUE(all_within(dqkv.values(), expected, bound));
+    EXPECT_TRUE(dqkv.guards_intact());
+  }
+};
+
+TEST_P(CudaAttention, MatchesTheCpu) {
+  const AttentionCase& c = GetParam();
+  const Operands operands(c);
+  const Forward cpu = cpu_forward(c, operands.qkv.reference());
+  launch_implementation(c, forward_args(c.shape(), operands.forward()));
+
+  const auto want = cpu.out.to_vector<double>();
+  auto bound = Magnitudes(c, cpu).forward();
+  for (std::size_t i = 0; i < bound.size(); ++i) {
+    bound[i] = bound[i] * (epsilon_of(c.dtype) + kArithmetic) + ulp_of(c.dtype, want[i]);
+  }
+  EXPECT_TRUE(all_within(operands.out.values(), want, bound));
+  EXPECT_TRUE(operands.out.guards_intact());
+  EXPECT_TRUE(all_close(operands.lse.values(), cpu.lse.to_vector<double>(),
+                        {.absolute = kArithmetic, .relative = kArithmetic}));
+  EXPECT_TRUE(operands.lse.guards_intact());
+}
+
+TEST_P(CudaAttention, WritesTheGradientsOfTheCpu) {
+  expect_gradients(GradWrite::overwrite);
+}
+
+TEST_P(CudaAttention, AddsItsGradientsWhenAsked) {
+  expect_gradients(GradWrite::accumulate);
+}
+
+TEST_P(CudaAttention, GivesTheSameBitsEachTime) {
+  const AttentionCase& c = GetParam();
+  std::vector<double> outs[2];
+  std::vector<double> gradients[2];
+  for (int i = 0; i < 2; ++i) {
+    const Operands operands(c);
+    const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), 3 * c.cols()}, c.dtype, c.layout);
+    launch_implementation(c, forward_args(c.shape(), operands.forward()));
+    launch_implementation(c, backward_args(c.shape(), operands.forward(),
+                                           {.dout = operands.dout.tensor(), .dqkv = dqkv.tensor()},
+                                           GradWrite::overwrite));
+    outs[i] = operands.out.values();
+    gradients[i] = dqkv.values();
+  }
+  EXPECT_EQ(outs[0], outs[1]);
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+std::vector<AttentionCase> attention_cases() {
+  constexpr std::int64_t kShapes[][4] = {{1, 1, 1, 8},    {2, 17, 3, 16},  {1, 64, 2, 64},
+                                         {2, 128, 2, 64}, {1, 200, 1, 32}, {1, 129, 2, 128},
+                                         {2, 70, 1, 96},  {1, 33, 2, 13}};
+  std::vector<AttentionCase> cases;
+  for (const auto implementation : {Implementation::composed, Implementation::fused}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const auto add = [&](AttentionCase c) {
+        const bool supported = c.implementation == Implementation::composed ||
+                               kernels::attention_fused_supports(c.shape(), c.dtype);
+        if (supported) cases.push_back(c);
+      };
+      for (const auto& [batch, time, heads, head_size] : kShapes) {
+        for (const bool causal : {false, true}) {
+          for (const float drop_p : {0.0F, 0.2F}) {
+            add({implementation, dtype, batch, time, heads, head_size, causal, drop_p});
+          }
+        }
+      }
+      add({implementation, dtype, 2, 50, 2, 64, true, 0.2F, {.pad = 8}});
+      if (implementation == Implementation::composed) {
+        add({implementation, dtype, 2, 19, 2, 24, true, 0.2F, {.shift = 1, .pad = 3}});
+      }
+    }
+  }
+  return cases;
+}
+
+std::string name_of_case(const ::testing::TestParamInfo<AttentionCase>& info) {
+  return cat(info.index, "_", info.param);
+}
+
+INSTANTIATE_TEST_SUITE_P(Implementations, CudaAttention, ::testing::ValuesIn(attention_cases()),
+                         name_of_case);
+
+class CudaAttentionContract : public CudaTest {};
+
+TEST_F(CudaAttentionContract, RunsTheFusedKernelsWhereTheyApply) {
+  // 13 elements to a head: only the composition takes it.
+  for (const std::int64_t head_size : {64, 13}) {
+    const auto implementation = head_size == 64 ? Implementation::fused : Implementation::composed;
+    const AttentionCase c{implementation, DType::bf16, 2, 40, 2, head_size, true, 0.1F};
+    const Operands own(c);
+    const Operands contract(c);
+    launch_implementation(c, forward_args(c.shape(), own.forward()));
+    launch_contract(forward_args(c.shape(), contract.forward()), contract.qkv.tensor());
+    EXPECT_EQ(own.out.values(), contract.out.values());
+
+    const Shape shape{c.rows(), 3 * c.cols()};
+    const CudaTensor own_dqkv = CudaTensor::poisoned(shape, c.dtype);
+    const CudaTensor contract_dqkv = CudaTensor::poisoned(shape, c.dtype);
+    const auto gradient = [&](const Operands& of, const CudaTensor& dqkv) {
+      return backward_args(c.shape(), of.forward(),
+                           {.dout = of.dout.tensor(), .dqkv = dqkv.tensor()}, GradWrite::overwrite);
+    };
+    launch_implementation(c, gradient(own, own_dqkv));
+    launch_contract(gradient(contract, contract_dqkv), contract.qkv.tensor());
+    EXPECT_EQ(own_dqkv.values(), contract_dqkv.values());
+  }
+}
+
+TEST_F(CudaAttentionContract, TakesMisalignedOperandsThatTheFusedKernelsCannotLoad) {
+  AttentionCase c{Implementation::composed, DType::bf16, 1, 20, 2, 64, true, 0.0F};
+  const Operands aligned(c);
+  c.layout = {.shift = 1, .pad = 1};
+  const Operands misaligned(c);
+  launch_contract(forward_args(c.shape(), misaligned.forward()), misaligned.qkv.tensor());
+  launch_implementation(c, forward_args(c.shape(), aligned.forward()));
+  EXPECT_EQ(misaligned.out.values(), aligned.out.values());
+}
+
+TEST_F(CudaAttentionContract, ComposesMoreHeadsThanFitTheBudgetInChunks) {
+  // 108 heads of [512, 512] scores are two chunks forward and three backward; heads are
+  // independent, so the first and the last batch element must be what they are alone.
+  const AttentionCase c{Implementation::composed, DType::f32, 27, 512, 4, 64, true, 0.0F};
+  const Operands all(c);
+  const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), 3 * c.cols()}, c.dtype);
+  launch_implementation(c, forward_args(c.shape(), all.forward()));
+  launch_implementation(
+      c, backward_args(c.shape(), all.forward(), {.dout = all.dout.tensor(), .dqkv = dqkv.tensor()},
+                       GradWrite::overwrite));
+  AttentionCase one = c;
+  one.batch = 1;
+  for (const std::int64_t batch : {std::int64_t{0}, c.batch - 1}) {
+    const auto part = [&](const Tensor& tensor, std::int64_t per_batch) {
+      return tensor.slice(0, batch * per_batch, (batch + 1) * per_batch);
+    };
+    const Forward whole = all.forward();
+    const CudaTensor out = CudaTensor::poisoned({one.rows(), one.cols()}, c.dtype);
+    const CudaTensor lse = CudaTensor::poisoned({one.heads * one.time}, DType::f32);
+    const CudaTensor gradient = CudaTensor::poisoned({one.rows(), 3 * one.cols()}, c.dtype);
+    const Forward alone{.qkv = part(whole.qkv, c.time), .out = out.tensor(), .lse = lse.tensor()};
+    launch_implementation(one, forward_args(one.shape(), alone));
+    launch_implementation(
+        one, backward_args(one.shape(), alone,
+                           {.dout = part(all.dout.tensor(), c.time), .dqkv = gradient.tensor()},
+                           GradWrite::overwrite));
+    const Tolerance tolerance{.absolute = 1e-5, .relative = 1e-5};
+    EXPECT_TRUE(all_close(part(whole.out, c.time).to_vector<double>(), out.values(), tolerance));
+    EXPECT_TRUE(
+        all_close(part(whole.lse, c.heads * c.time).to_vector<double>(), lse.values(), tolerance));
+    EXPECT_TRUE(
+        all_close(part(dqkv.tensor(), c.time).to_vector<double>(), gradient.values(), tolerance));
+  }
+}
+
+}  // namespace
+}  // namespace lamina::testing
