@@ -121,13 +121,15 @@ StreamScope::StreamScope(const Stream& stream) {
   (void)stream;
 }
 
-StreamScope::~StreamScope() {
 #if LAMINA_WITH_CUDA
+StreamScope::~StreamScope() {
   if (const auto* on_cuda = std::get_if<CudaStream>(&previous_)) {
     scoped_streams[on_cuda->device] = *on_cuda;
   }
-#endif
 }
+#else
+StreamScope::~StreamScope() = default;
+#endif
 
 void synchronize(const Stream& stream) {
 #if LAMINA_WITH_CUDA

@@ -7,6 +7,7 @@
 #include <cblas.h>
 #include <cstdint>
 
+// Also declared by OpenBLAS itself, but not weak. NOLINTNEXTLINE(readability-redundant-declaration)
 extern "C" void openblas_set_num_threads(int count) __attribute__((weak));
 
 namespace lamina::kernels::cpu {

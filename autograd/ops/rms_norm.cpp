@@ -11,7 +11,8 @@ Var rms_norm(const Var& input, const Var& weight, double eps) {
   ops::expect_operand(kOp, "x", input.value());
   expect_rank(kOp, "x", input.value(), 1);
   ops::expect_norm_parameter(kOp, "weight", weight.value(), input.value());
-  const Tensor x = ops::row_strided(input.value()), w = weight.value();
+  const Tensor x = ops::row_strided(input.value());
+  const Tensor& w = weight.value();
   const Tensor y = empty_like(x);
   const Tensor rstd = empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device());
   launch(stream_of(x),
