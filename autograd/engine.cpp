@@ -67,13 +67,17 @@ class Pass {
   Pass(const Pass&) = delete;
   Pass& operator=(const Pass&) = delete;
 
-  /// After an error, forgets the gradients that no node has consumed.
+  /// After an error, forgets what the failed node may have written in part, and the gradients that
+  /// no node has consumed.
   ~Pass() {
-    for (; !queue_.empty(); queue_.pop()) {
-      for (const auto& state : std::exchange(queue_.top()->reached, {})) {
-        state->grad = state->column_sum = {};
-        state->has_grad = false;
+    if (running_ != nullptr) {
+      for (const auto& state : running_->inputs) {
+        if (state) forget(*state);
       }
+    }
+    for (; !queue_.empty(); queue_.pop()) {
+      for (const auto& state : std::exchange(queue_.top()->reached, {}))
+        forget(*state);
     }
   }
 
@@ -112,6 +116,13 @@ class Pass {
     }
   };
 
+  /// A parameter keeps its buffer.
+  static void forget(GradState& state) {
+    if (!state.is_parameter) state.grad = {};
+    state.column_sum = {};
+    state.has_grad = false;
+  }
+
   void run_node(Node& node) {
     const ProfileScope scope(node.scope, Direction::backward);
     std::vector<Tensor> d, column_sums;
@@ -122,12 +133,14 @@ class Pass {
       column_sums.push_back(has_grad ? std::exchange(state->column_sum, {}) : Tensor());
     }
     node.reached.clear();
+    running_ = &node;
     {
       const BackwardFunction function = std::exchange(node.backward, nullptr);
       Grads grads(node, std::move(column_sums));
       function(d, grads);
       grads.add_postponed();
     }
+    running_ = nullptr;
     const auto inputs = std::exchange(node.inputs, {});
     for (const auto& state : inputs) {
       if (state) --state->pending_uses;
@@ -142,6 +155,7 @@ class Pass {
   }
 
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
+  Node* running_ = nullptr;  // whose backward function is at work; owned by run()
   std::vector<std::shared_ptr<GradState>> incomplete_;  // parameters whose hook was not called yet
 };
 

@@ -13,7 +13,7 @@ namespace lamina {
 
 struct GradcheckOptions {
   double step = 1e-5;       // relative to max(1, |x|)
-  double tolerance = 1e-6;  // of |numeric - analytic| / max(1, |numeric|)
+  double tolerance = 1e-6;  // of |numeric - analytic| / max(largest |numeric| of the input, 1e-3)
   std::uint64_t seed = 7;   // of the random projection that makes the output a scalar
 };
 

@@ -76,7 +76,8 @@ std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vec
 
 /// Differentiates `loss`, one element, with respect to every parameter it depends on; gradients are
 /// added to those present. Iterative; every node's captures are freed as soon as it has run, so a
-/// second call on the same graph throws Error.
+/// second call on the same graph throws Error. When an op throws, the parameters of the ops that
+/// had run keep their gradients: call zero_grad() before going on.
 void backward(const Var& loss);
 
 /// The same from a value of any shape, with its gradient given.

@@ -2,7 +2,7 @@
 // Var: a Tensor that can be differentiated. A constant is a Tensor and nothing else; a
 // differentiable value also has a GradState, shared by all handles: its gradient and the node that
 // produced it. Values of this type are made by record() (autograd/record.h) and Var::parameter()
-// only.
+// only. A parameter may be used, and differentiated, by one thread at a time.
 #pragma once
 
 #include "core/tensor.h"
@@ -64,6 +64,7 @@ class Var {
 
   /// Replaces the value of this handle, for example by its place in a flat buffer or by a copy on
   /// another device. For parameters; same shape. The gradient is forgotten.
+  /// Other handles of the same parameter keep the old value.
   void set_value(Tensor value);
 
   /// Makes later gradients of a parameter be written to `buffer` (same shape, dtype of the

@@ -37,7 +37,7 @@ def table():
          f"best validation loss {statistics.median(losses):.4f} (median of {len(losses)} seeds, "
          f"{min(losses):.4f} to {max(losses):.4f})"),
         ("GPT-2 124M, 16 x 1024 tokens, bf16", "H200", speed(large),
-         f"{large['steps']} steps, {large['skipped_steps']} not finite; peak memory "
+         f"{large['steps']} steps, {large['skipped_steps']} of them skipped as not finite; peak memory "
          f"{large['peak_memory_bytes'] / 2**30:.1f} GiB"),
     ]
     lines = ["| model | machine | speed | outcome |", "|---|---|---|---|"]

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/allocator_stats.h"
+#include "core/stream.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +17,6 @@ namespace lamina {
 
 /// A stream as the allocator sees it: 0 is the CPU (and the default stream), else the value of the
 /// stream's handle.
-using StreamId = std::uint64_t;
 
 /// A point in a stream's queue of work, given by MemorySource::record.
 using Event = std::uint64_t;

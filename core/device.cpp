@@ -79,12 +79,13 @@ const DeviceInfo& device_info(Device device) {
   static std::mutex mutex;
   static std::map<std::pair<DeviceKind, int>, DeviceInfo> known;
   const std::lock_guard lock(mutex);
-  const auto [it, is_new] = known.try_emplace({device.kind, device.index});
-  if (is_new) {
+  const std::pair key{device.kind, device.index};
+  auto it = known.find(key);
+  if (it == known.end()) {
 #if LAMINA_WITH_CUDA
-    it->second = device.is_cuda() ? cuda::query(device.index) : host_info();
+    it = known.emplace(key, device.is_cuda() ? cuda::query(device.index) : host_info()).first;
 #else
-    it->second = host_info();
+    it = known.emplace(key, host_info()).first;
 #endif
   }
   return it->second;
@@ -122,12 +123,27 @@ StreamScope::StreamScope(const Stream& stream) {
 }
 
 #if LAMINA_WITH_CUDA
+CurrentDevice::CurrentDevice(const Stream& stream) {
+  if (const auto* on_cuda = std::get_if<CudaStream>(&stream)) {
+    previous_ = cuda::exchange_device(on_cuda->device);
+  }
+}
+
+CurrentDevice::~CurrentDevice() {
+  if (previous_ >= 0) cuda::restore_device(previous_);
+}
+
 StreamScope::~StreamScope() {
   if (const auto* on_cuda = std::get_if<CudaStream>(&previous_)) {
     scoped_streams[on_cuda->device] = *on_cuda;
   }
 }
 #else
+CurrentDevice::CurrentDevice(const Stream& /*stream*/) {
+  (void)previous_;
+}
+
+CurrentDevice::~CurrentDevice() = default;
 StreamScope::~StreamScope() = default;
 #endif
 

@@ -58,7 +58,7 @@ void expect_same_device(std::string_view op, std::string_view name, const Tensor
 }
 
 void expect_probability(std::string_view op, std::string_view name, double value) {
-  if (!(value >= 0.0 && value < 1.0)) {
+  if (!(value >= 0.0 && static_cast<float>(value) < 1.0F)) {  // kernels take it as a float
     throw Error(cat(op, ": ", name, " is ", value, ", expected 0 <= ", name, " < 1"));
   }
 }

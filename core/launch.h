@@ -15,6 +15,7 @@ namespace lamina {
 /// execution.
 template <class Args>
 void launch(const Stream& stream, const Args& args) {
+  const CurrentDevice device(stream);
   const KernelScope scope(Args::kName, args.cost(), stream);
   std::visit([&](auto typed) { run(args, typed); }, stream);
   check_launch(stream, Args::kName);
@@ -24,6 +25,7 @@ void launch(const Stream& stream, const Args& args) {
 /// read).
 template <class Args>
 std::int64_t workspace_bytes_of(const Stream& stream, const Args& args) {
+  const CurrentDevice device(stream);
   return std::visit([&](auto typed) { return workspace_bytes(args, typed); }, stream);
 }
 

@@ -129,6 +129,7 @@ struct TableSink::State {
     Cost cost;
     void* start_event;
     void* stop_event;
+    Stream stream;
   };
 
   void add(const RowKey& key, const Cost& cost, double ms) {
@@ -169,7 +170,8 @@ void TableSink::leave_kernel(const Stream& stream) {
   state_->open.pop_back();
 #if LAMINA_WITH_CUDA
   if (const auto* on_cuda = std::get_if<CudaStream>(&stream)) {
-    state_->pending.push_back({open.key, open.cost, open.start_event, cuda::record_time(*on_cuda)});
+    state_->pending.push_back(
+        {open.key, open.cost, open.start_event, cuda::record_time(*on_cuda), stream});
     return;
   }
 #else
@@ -183,7 +185,8 @@ std::string TableSink::table() {
 #if LAMINA_WITH_CUDA
   for (const State::Pending& pending : state_->pending) {
     state_->add(pending.key, pending.cost,
-                cuda::elapsed_ms(pending.start_event, pending.stop_event));
+                cuda::elapsed_ms(pending.start_event, pending.stop_event,
+                                 std::get<CudaStream>(pending.stream)));
   }
   state_->pending.clear();
 #endif

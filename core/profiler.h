@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Profiling hooks. Layers open a ProfileScope, launch() a KernelScope; both tell the thread's Sink,
-// if there is one. Without a sink a scope costs one untaken branch and a saved string view. The
-// current scope's path also labels allocations and autograd nodes.
+// if there is one. Without a sink a KernelScope costs one untaken branch, a ProfileScope the
+// look-up of its path in a table (tens of nanoseconds): the path also labels allocations and
+// autograd nodes.
 #pragma once
 
 #include "core/stream.h"

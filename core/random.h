@@ -74,8 +74,6 @@ class Generator {
 
   std::uint64_t offset() const { return offset_; }
 
-  void set_offset(std::uint64_t offset) { offset_ = offset; }
-
  private:
   std::uint64_t seed_;
   std::uint64_t offset_ = 0;

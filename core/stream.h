@@ -49,6 +49,19 @@ class StreamScope {
   Stream previous_;
 };
 
+/// Makes the device of `stream` the CUDA runtime's current one until destruction, as launches need
+/// it.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(const Stream& stream);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int previous_ = -1;  // -1: nothing was changed
+};
+
 /// Blocks the host until all work queued on the device's current stream has finished.
 void synchronize(Device device);
 

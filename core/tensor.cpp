@@ -32,8 +32,11 @@ Strides contiguous_strides(const Shape& shape) {
 void copy_across(const Tensor& to, const Tensor& from) {
 #if LAMINA_WITH_CUDA
   const Tensor& on_gpu = to.device().is_cuda() ? to : from;
+  const bool between_gpus = to.device().is_cuda() && from.device().is_cuda();
+  if (between_gpus) synchronize(from.device());  // the copy is queued on the other device's stream
   cuda::copy(to.data(), to.device(), from.data(), from.device(), from.bytes(),
              std::get<CudaStream>(stream_of(on_gpu)));
+  if (between_gpus) synchronize(to.device());  // before the source may be freed
 #else
   std::memcpy(to.data(), from.data(), from.bytes());
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How CPU kernels use cores: work is cut into chunks by the problem's size alone, never by the
-// number of threads, so that results are bit-identical on any machine. Partial sums are kept per
-// chunk and combined in chunk order (cpu_kernels/sums.h).
+// number of threads, so that results are bit-identical for any number of them. Partial sums are
+// kept per chunk and combined in chunk order (cpu_kernels/sums.h).
 #pragma once
 
 #include "core/view.h"

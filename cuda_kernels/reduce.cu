@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Sum and ColumnSum on CUDA, in two stages through the workspace. The grids depend on the shapes
-// alone, so the order of the additions, and with it every bit, is the same on every device.
+// (and for Sum on the alignment) alone, so the order of the additions is the same on every device.
 #include "core/kernels/reduce.h"
 #include "cuda_kernels/device/block.cuh"
 #include "cuda_kernels/dispatch.cuh"

@@ -6,6 +6,7 @@
 // run.
 #pragma once
 
+#include "core/cuda/check.h"
 #include "core/device.h"
 #include "cuda_kernels/row_norm.cuh"
 
@@ -444,10 +445,12 @@ int launch_partials(const LayerNormBackward& args, const SumSlots& slots, CudaSt
     const auto kernel = backward_streamed<T, kNorm, kWidth>;
     const std::size_t wanted = sizeof(float) * static_cast<std::size_t>(slots.count * args.x.cols);
     const std::size_t offered = device_info({DeviceKind::cuda, stream.device}).shared_per_block;
-    const bool fits = wanted + sizeof(device::GroupScratch<2>) <= offered;
+    const std::size_t limit = offered - sizeof(device::GroupScratch<2>);
+    const bool fits = wanted <= limit;
     const std::size_t shared = fits ? wanted : 0;
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared));
+    // Always the same limit: it belongs to the kernel, not to this launch.
+    LAMINA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(limit)));
     kernel<<<grid, block, shared, stream.handle>>>(args, mask, slots, partials, fits);
   };
   if (policy.elements == 0) {

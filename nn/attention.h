@@ -15,13 +15,13 @@ struct AttentionOptions {
 
 struct CausalSelfAttention : Layer<CausalSelfAttention> {
   CausalSelfAttention(std::int64_t width, int heads, const AttentionOptions& options = {},
-                      Generator& generator = default_generator())
+                      Generator* generator = nullptr)
       : width(width), heads(heads), options(options), generator(generator) {}
 
   const std::int64_t width;
   const int heads;  // divides width
   const AttentionOptions options;
-  Generator& generator;
+  Generator* const generator;  // nullptr: the default generator of the calling thread
   Linear& qkv = add<Linear>("qkv", width, 3 * width, LinearOptions{options.bias, options.qkv_init});
   Linear& project =
       add<Linear>("project", width, width, LinearOptions{options.bias, options.project_init});
@@ -29,8 +29,8 @@ struct CausalSelfAttention : Layer<CausalSelfAttention> {
   /// x: [batch, time, width]; so is the result.
   Var forward(const Var& x) {
     const double p = is_training() ? options.dropout : 0.0;
-    return project(
-        attention(qkv(x), heads, {.causal = true, .drop_p = p, .generator = &generator}));
+    Generator& numbers = generator ? *generator : default_generator();
+    return project(attention(qkv(x), heads, {.causal = true, .drop_p = p, .generator = &numbers}));
   }
 };
 

@@ -9,13 +9,14 @@
 namespace lamina::nn {
 
 struct Dropout : Layer<Dropout> {
-  explicit Dropout(double p, Generator& generator = default_generator())
-      : p(p), generator(generator) {}
+  explicit Dropout(double p, Generator* generator = nullptr) : p(p), generator(generator) {}
 
   const double p;
-  Generator& generator;
+  Generator* const generator;  // nullptr: the default generator of the calling thread
 
-  Var forward(const Var& x) const { return is_training() ? dropout(x, p, generator) : x; }
+  Var forward(const Var& x) const {
+    return is_training() ? dropout(x, p, generator ? *generator : default_generator()) : x;
+  }
 };
 
 }  // namespace lamina::nn

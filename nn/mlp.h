@@ -23,10 +23,13 @@ struct Mlp : Layer<Mlp> {
   Linear& down = add<Linear>("down", hidden, width, LinearOptions{options.bias, options.down_init});
 
   /// x: [..., width]; so is the result.
-  Var forward(const Var& x) {
+  Var forward(const Var& x) { return down(activate(x)); }
+
+ private:
+  // The layer `up` and the activation, in one pass after the product.
+  Var activate(const Var& x) const {
     const ProfileScope scope(up.path());
-    const Var activated = linear_gelu(x, up.weight, up.bias);
-    return down(activated);
+    return linear_gelu(x, up.weight, up.bias);
   }
 };
 

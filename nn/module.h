@@ -88,7 +88,8 @@ class Module {
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
 };
 
-/// Call syntax and one profiling scope per layer, for any signature of T::forward.
+/// Call syntax and one profiling scope per layer, for any T::forward that takes its arguments by
+/// value or const reference.
 template <class T>
 class Layer : public Module {
  public:

@@ -234,7 +234,12 @@ void save_tensors(const NamedTensors& tensors, const std::string& path, const Me
                     {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const Json::exception& error) {
+    fail(path, cat("a name or the metadata is not UTF-8: ", error.what()));
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data is aligned
 
   PendingFile file(path);

@@ -16,7 +16,7 @@ namespace lamina::nn {
 /// Free text that travels in the file's "__metadata__".
 using Metadata = std::map<std::string, std::string>;
 
-/// Tensors by name, in the order of the file.
+/// Tensors with their names; load_tensors() gives them sorted by name.
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 /// Writes tensors. The file appears whole or not at all: it is written beside its place, synced and
@@ -32,7 +32,8 @@ void save_parameters(Module& module, const std::string& path, const Metadata& me
 
 /// Reads every parameter by name, converting the dtype if needed, and returns the metadata. The
 /// whole file is checked first: a missing or unknown name, a wrong shape, or a damaged file throws
-/// Error and leaves the module as it was.
+/// Error and leaves the module as it was. An AdamW of 16-bit parameters that exists already needs
+/// its refresh_master() afterwards.
 Metadata load_parameters(Module& module, const std::string& path);
 
 /// The metadata alone.

@@ -11,7 +11,8 @@ namespace lamina {
 Var attention(const Var& input, int heads, const AttentionOptions& options) {
   constexpr std::string_view kOp = "attention";
   ops::expect_operand(kOp, "qkv", input.value());
-  if (input.rank() != 3 || heads < 1 || input.dim(2) == 0 || input.dim(2) % (3 * heads) != 0) {
+  if (input.rank() != 3 || heads < 1 || input.dim(2) == 0 ||
+      input.dim(2) % (std::int64_t{3} * heads) != 0) {
     throw ShapeError(cat(kOp, ": qkv has shape ", input.shape(), ", expected [batch, time, 3 * ",
                          heads, " * head_size] (", heads, " heads)"));
   }

@@ -3,6 +3,8 @@
 #include "autograd/ops/support.h"
 #include "core/kernels/gemm.h"
 
+#include <algorithm>
+
 namespace lamina {
 namespace {
 
@@ -16,7 +18,7 @@ struct Matrices {
 
 Matrices matrices(const Tensor& tensor, std::int64_t batch) {
   Rows all = rows(tensor);
-  all.rows /= batch;
+  all.rows /= std::max<std::int64_t>(batch, 1);
   return {all, all.rows * all.stride};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// LAMINA_CUDA_CHECK: every call of the CUDA runtime goes through it.
+// LAMINA_CUDA_CHECK: for every call of the CUDA runtime but those in destructors and in functions
+// that say how they treat a failure.
 #pragma once
 
 #include "core/error.h"

@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
@@ -17,7 +18,7 @@ namespace {
 
 struct EventPool {
   std::mutex mutex;
-  std::vector<cudaEvent_t> free;
+  std::map<int, std::vector<cudaEvent_t>> free;  // by device
 };
 
 EventPool& event_pool() {
@@ -46,14 +47,28 @@ DeviceInfo query(int device) {
           .shared_per_block = properties.sharedMemPerBlockOptin};
 }
 
+int exchange_device(int device) {
+  int current = 0;
+  LAMINA_CUDA_CHECK(cudaGetDevice(&current));
+  if (current == device) return -1;
+  LAMINA_CUDA_CHECK(cudaSetDevice(device));
+  return current;
+}
+
+void restore_device(int device) noexcept {
+  cudaSetDevice(device);
+}
+
 CudaStream default_stream(int device) {
   static std::mutex mutex;
   static std::map<int, cudaStream_t> streams;
   const std::lock_guard lock(mutex);
-  auto [it, is_new] = streams.try_emplace(device, nullptr);
-  if (is_new) {
+  auto it = streams.find(device);
+  if (it == streams.end()) {
     const DeviceGuard guard(device);
-    LAMINA_CUDA_CHECK(cudaStreamCreateWithFlags(&it->second, cudaStreamNonBlocking));
+    cudaStream_t stream = nullptr;
+    LAMINA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    it = streams.emplace(device, stream).first;
   }
   return {it->second, device};
 }
@@ -83,31 +98,35 @@ void check_launch(CudaStream stream, std::string_view kernel, bool wait) {
   }
 }
 
-void* record_time(CudaStream stream) {
-  EventPool& pool = event_pool();
-  cudaEvent_t event = nullptr;
-  {
-    const std::lock_guard lock(pool.mutex);
-    if (!pool.free.empty()) {
-      event = pool.free.back();
-      pool.free.pop_back();
-    }
-  }
-  if (event == nullptr) LAMINA_CUDA_CHECK(cudaEventCreate(&event));
-  LAMINA_CUDA_CHECK(cudaEventRecord(event, stream.handle));
-  return event;
-}
-
-double elapsed_ms(void* start, void* stop) {
-  auto* first = static_cast<cudaEvent_t>(start);
-  auto* last = static_cast<cudaEvent_t>(stop);
-  float ms = 0.0F;
-  LAMINA_CUDA_CHECK(cudaEventSynchronize(last));
-  LAMINA_CUDA_CHECK(cudaEventElapsedTime(&ms, first, last));
+void* record_time(CudaStream stream) noexcept {
   EventPool& pool = event_pool();
   const std::lock_guard lock(pool.mutex);
-  pool.free.push_back(first);
-  pool.free.push_back(last);
+  auto& free = pool.free[stream.device];
+  cudaEvent_t event = nullptr;
+  if (!free.empty()) {
+    event = free.back();
+    free.pop_back();
+  } else if (cudaEventCreate(&event) != cudaSuccess) {
+    return nullptr;
+  }
+  if (cudaEventRecord(event, stream.handle) == cudaSuccess) return event;
+  free.push_back(event);
+  return nullptr;
+}
+
+double elapsed_ms(void* start, void* stop, CudaStream stream) {
+  float ms = std::numeric_limits<float>::quiet_NaN();
+  auto* first = static_cast<cudaEvent_t>(start);
+  auto* last = static_cast<cudaEvent_t>(stop);
+  if (first != nullptr && last != nullptr) {
+    LAMINA_CUDA_CHECK(cudaEventSynchronize(last));
+    LAMINA_CUDA_CHECK(cudaEventElapsedTime(&ms, first, last));
+  }
+  EventPool& pool = event_pool();
+  const std::lock_guard lock(pool.mutex);
+  for (cudaEvent_t event : {first, last}) {
+    if (event != nullptr) pool.free[stream.device].push_back(event);
+  }
   return static_cast<double>(ms);
 }
 

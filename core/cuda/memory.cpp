@@ -46,7 +46,8 @@ class CudaMemory final : public MemorySource {
     if (handle != nullptr) {
       if (cudaEventRecord(handle, reinterpret_cast<cudaStream_t>(stream)) == cudaSuccess) {
         pending_.emplace(last_event_, handle);
-      } else {
+      } else {  // a stream without events is waited for; on a failed device that returns at once
+        cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(stream));
         free_.push_back(handle);
       }
     }
@@ -57,7 +58,8 @@ class CudaMemory final : public MemorySource {
     const std::lock_guard lock(mutex_);
     const auto it = pending_.find(event);
     if (it == pending_.end()) return true;
-    if (cudaEventQuery(it->second) == cudaErrorNotReady) {
+    const cudaError_t status = cudaEventQuery(it->second);
+    if (status == cudaErrorNotReady || status == cudaErrorCapturedEvent) {
       cudaGetLastError();
       return false;
     }
@@ -88,12 +90,10 @@ class CudaMemory final : public MemorySource {
   Info info() const override {
     Info info;
     int previous = 0;
-    if (cudaGetDevice(&previous) != cudaSuccess || cudaSetDevice(device_) != cudaSuccess ||
-        cudaMemGetInfo(&info.free, &info.total) != cudaSuccess) {
-      return {};
-    }
+    if (cudaGetDevice(&previous) != cudaSuccess || cudaSetDevice(device_) != cudaSuccess) return {};
+    const cudaError_t status = cudaMemGetInfo(&info.free, &info.total);
     cudaSetDevice(previous);
-    return info;
+    return status == cudaSuccess ? info : Info();
   }
 
   std::string name() const override { return cat("cuda:", device_); }

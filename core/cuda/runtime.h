@@ -17,6 +17,11 @@ int device_count();
 
 DeviceInfo query(int device);
 
+/// Makes `device` current for this thread. Returns the previous one, or -1 when it was current
+/// already.
+int exchange_device(int device);
+void restore_device(int device) noexcept;
+
 /// The process's own non-blocking stream of the device; made at the first call.
 CudaStream default_stream(int device);
 
@@ -33,11 +38,12 @@ void copy(void* to, Device to_device, const void* from, Device from_device, std:
 /// Throws CudaError when the last launch of this thread failed.
 void check_launch(CudaStream stream, std::string_view kernel, bool wait);
 
-/// A point in time on a stream; events come from a pool.
-void* record_time(CudaStream stream);
+/// A point in time on a stream, nullptr when the device has failed. Events come from a pool.
+void* record_time(CudaStream stream) noexcept;
 
-/// Milliseconds between two points; waits for the later one and gives both back to the pool.
-double elapsed_ms(void* start, void* stop);
+/// Milliseconds between two points of one stream, NaN when either is missing; waits for the later
+/// one and gives both back to the pool.
+double elapsed_ms(void* start, void* stop, CudaStream stream);
 
 void push_range(std::string_view name);
 void pop_range();

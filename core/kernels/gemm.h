@@ -12,8 +12,9 @@ namespace lamina::kernels {
 
 /// For each of `batch` matrices: d = alpha * op(a) op(b) + bias, then the activation; or d += that
 /// (not with an activation). op transposes when asked. a and b share a dtype; d has that dtype or
-/// f32. Sums are kept in f32 (f64 for f64). f32 operands are multiplied exactly unless allow_tf32
-/// is set.
+/// f32. Sums of products are kept in f32 (f64 for f64). f32 operands are multiplied exactly unless
+/// allow_tf32 is set. On CUDA a 16-bit d is rounded before the bias and the activation where BLAS
+/// does not fuse them, and may be before it is added to what is there.
 struct Gemm {
   static constexpr std::string_view kName = "gemm";
   Rows a;  // [m, k], or [k, m] when transpose_a, in

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace lamina::nn {
 
@@ -22,12 +23,22 @@ std::int64_t aligned(std::int64_t elements) {
 
 AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) : options_(options) {
   if (parameters.empty()) throw Error("adamw: no parameters, expected at least one");
+  const auto is_decay_rate = [](float beta) { return beta >= 0.0F && beta < 1.0F; };
+  if (!is_decay_rate(options.beta1) || !is_decay_rate(options.beta2) || !(options.eps >= 0.0F)) {
+    throw Error(cat("adamw: beta1 ", options.beta1, ", beta2 ", options.beta2, ", eps ",
+                    options.eps, ", expected betas in [0, 1) and eps of at least 0"));
+  }
   const Tensor& first = parameters.front()->value();
+  std::set<const GradState*> seen;
   std::int64_t total = 0;
   for (const Var* var : parameters) {
-    if (!var->requires_grad()) {
+    if (!var->state() || !var->state()->is_parameter) {
       throw Error(
-          cat("adamw: a value of shape ", var->shape(), " is a constant, expected parameters"));
+          cat("adamw: a value of shape ", var->shape(), " is not a parameter, expected one"));
+    }
+    if (!seen.insert(var->state().get()).second) {
+      throw Error(
+          cat("adamw: a parameter of shape ", var->shape(), " is listed twice, expected once"));
     }
     expect_same_device("adamw", "a parameter", var->value(), "the first one", first);
     expect_dtype("adamw", "a parameter", var->value(), first.dtype(), "the dtype of the first one");
@@ -93,6 +104,10 @@ void AdamW::step(float grad_scale) {
                                 .beta2 = options_.beta2,
                                 .eps = options_.eps,
                                 .weight_decay = options_.weight_decay});
+}
+
+void AdamW::refresh_master() const {
+  if (master_) master_.copy_from(weights_);
 }
 
 void AdamW::zero_grad() const {

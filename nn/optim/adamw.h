@@ -24,13 +24,19 @@ class AdamW {
  public:
   /// Moves the parameters (all of one dtype on one device) and their gradients into flat buffers:
   /// the decayed ones first, each tensor aligned to 256 bytes. Keeps f32 master weights for 16-bit
-  /// parameters. The parameters must outlive the optimizer's use. Throws Error for an empty list.
+  /// parameters: load a checkpoint before making the optimizer, or call refresh_master(). Throws
+  /// Error for an empty list, a value that is not a parameter, one listed twice, or options out of
+  /// range.
   AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options);
 
   /// One update from the gradients present; parameters without a gradient count as zero gradient.
   /// Gradients are multiplied by `grad_scale` first: 1 / n after n accumulated backward passes.
   /// A gradient norm that is not finite leaves everything as it is and is counted as skipped.
   void step(float grad_scale = 1.0F);
+
+  /// Takes the parameters' present values as the master weights, after they were written from
+  /// outside.
+  void refresh_master() const;
 
   /// Forgets the gradients; costs nothing on the device.
   void zero_grad() const;

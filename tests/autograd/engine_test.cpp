@@ -424,5 +424,27 @@ TEST(Parameter, RefusesGradientFunctionsOnOtherValues) {
   EXPECT_THROW(Var(vector_of({1.0})).zero_grad(), Error);
 }
 
+TEST(Backward, ForgetsWhatAFailedOpHadWritten) {
+  const Var p = Var::parameter(full({2}, 1.0, DType::f64));
+  const Var middle = scale(p, 1.0);
+  const Var failing = record("failing", {middle}, {middle.value().clone()},
+                             [](std::span<const Tensor>, Grads& grads) {
+                               grads.slot(0).dst.fill(1000.0);
+                               throw Error("failing: out of luck");
+                             })[0];
+  EXPECT_THROW(backward(sum(failing)), Error);
+  EXPECT_FALSE(p.grad());
+  backward(sum(middle));
+  EXPECT_EQ(p.grad().to_vector<double>(), std::vector<double>(2, 1.0));
+}
+
+TEST(Matmul, AcceptsABatchOfNone) {
+  const Var a = Var::parameter(zeros({0, 2, 3}, DType::f64));
+  const Var y = matmul(a, zeros({0, 3, 4}, DType::f64));
+  EXPECT_EQ(y.shape(), (Shape{0, 2, 4}));
+  backward(sum(y));
+  EXPECT_EQ(a.grad().shape(), (Shape{0, 2, 3}));
+}
+
 }  // namespace
 }  // namespace lamina

@@ -66,6 +66,14 @@ TEST(Sink, HearsScopesAndKernelsInOrder) {
   EXPECT_THAT(recorder.events, ElementsAre("> layer", "fill 128 B in layer", "done", "end"));
 }
 
+TEST(NvtxSink, AcceptsNestedScopesWithoutATool) {
+  NvtxSink sink;
+  const SinkScope installed(sink);
+  const ProfileScope scope("layer");
+  const ProfileScope backward("layer", Direction::backward);
+  EXPECT_EQ(full({2}, 3.0).to_vector<float>(), std::vector<float>(2, 3.0F));
+}
+
 TEST(TableSink, AddsUpByLayerDirectionAndKernel) {
   TableSink sink;
   {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "core/tensor.h"
 
+#include "core/caching_allocator.h"
 #include "core/expect.h"
+#include "core/host_memory.h"
 #include "tests/support/cuda_case.h"
 
 #include <gmock/gmock.h>
@@ -128,6 +130,27 @@ TEST(Tensor, ConvertsDtypes) {
   EXPECT_THAT(a.to(DType::bf16).to_vector<float>(), ElementsAre(1.5F, -2.0F, 3.25F));
   EXPECT_THAT(a.to(DType::i32).to_vector<std::int32_t>(), ElementsAre(1, -2, 3));
   EXPECT_EQ(a.to(DType::f32).data(), a.data());
+}
+
+TEST(Tensor, RoundsDoublesTo16BitsOnce) {
+  const Tensor a = from_vector<double>(
+      {1.0 + 0x1p-8 + 0x1p-40, 1.0 + 0x1p-8, -(1.0 + 0x1p-8 + 0x1p-40), 1e300, 0x1p-140}, {5});
+  EXPECT_THAT(a.to(DType::bf16).to_vector<float>(),
+              ElementsAre(1.0F + 0x1p-7F, 1.0F, -(1.0F + 0x1p-7F),
+                          std::numeric_limits<float>::infinity(), 0.0F));
+}
+
+TEST(AllocatorScope, GivesTensorsMemoryOfAnotherAllocator) {
+  CachingAllocator pool(host_memory());
+  {
+    const AllocatorScope scope(kCpu, pool);
+    const Tensor a = full({100}, 1.0);
+    EXPECT_GE(pool.stats().live, 400U);
+    EXPECT_EQ(a.to_vector<float>(), std::vector<float>(100, 1.0F));
+  }
+  EXPECT_EQ(pool.stats().live, 0U);
+  (void)full({100}, 1.0);
+  EXPECT_EQ(pool.stats().live, 0U);
 }
 
 TEST(Tensor, CopiesBetweenStridedViews) {

@@ -155,6 +155,11 @@ TEST(AdamW, RefusesWhatItCannotTrain) {
   Var a = Var::parameter(zeros({2}));
   Var b = Var::parameter(zeros({2}, DType::f64));
   EXPECT_THROW(AdamW({&a, &b}, {}), DTypeError);
+  Var alias = a;
+  EXPECT_THROW(AdamW({&a, &alias}, {}), Error);
+  EXPECT_THROW(AdamW({&a}, {.beta1 = 1.0F}), Error);
+  Var product = a * 2.0;
+  EXPECT_THROW(AdamW({&product}, {}), Error);
 }
 
 TEST(Schedule, WarmsUpAndDecays) {
@@ -205,6 +210,16 @@ TEST_F(CudaAdamW, KeepsMasterWeightsOf16BitParameters) {
   for (std::size_t i = 0; i < end.size(); ++i) {
     EXPECT_NEAR(end[i], expected[i], std::abs(expected[i]) * 0x1p-8 + 1e-4) << start[i];
   }
+}
+
+TEST_F(CudaAdamW, TakesLoadedWeightsAsMasterWeightsWhenTold) {
+  Pair p(Device::parse("cuda"), DType::bf16);
+  AdamW optimizer({&p.matrix, &p.vector}, {.schedule = schedule::constant(0.0F)});
+  p.matrix.value().fill(5.0);
+  optimizer.refresh_master();
+  p.make_gradients(1.0);
+  optimizer.step();
+  EXPECT_THAT(p.matrix.value().to_vector<float>(), ::testing::Each(5.0F));
 }
 
 }  // namespace
