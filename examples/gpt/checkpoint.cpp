@@ -3,16 +3,19 @@
 
 #include "core/text.h"
 
+#include <charconv>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 namespace lamina::gpt {
 
 namespace {
 
+namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 Json config_json(const GptConfig& config) {
@@ -21,30 +24,67 @@ Json config_json(const GptConfig& config) {
           {"bias", config.bias}};
 }
 
+/// An integer of the configuration in [least, most].
+std::int64_t extent_of(const Json& config, const char* key, std::int64_t least, std::int64_t most) {
+  const Json value = config.value(key, Json());
+  if (!value.is_number_integer() || value < least || value > most) {
+    throw Error(cat(key, " is ", value.dump(), ", expected an integer from ", least, " to ", most));
+  }
+  return value.get<std::int64_t>();
+}
+
 GptConfig config_from(const Json& json) {
-  return {.layers = json.at("layers").get<int>(),
-          .heads = json.at("heads").get<int>(),
-          .width = json.at("width").get<std::int64_t>(),
-          .context = json.at("context").get<std::int64_t>(),
-          .vocab = json.at("vocab").get<std::int64_t>(),
-          .dropout = json.at("dropout").get<double>(),
-          .bias = json.at("bias").get<bool>()};
+  if (!json.is_object()) throw Error("config is not a JSON object");
+  constexpr std::int64_t kMostSymbols = 0x110000;  // code points of Unicode
+  GptConfig config{.layers = static_cast<int>(extent_of(json, "layers", 1, 1000)),
+                   .heads = static_cast<int>(extent_of(json, "heads", 1, 1000)),
+                   .width = extent_of(json, "width", 1, 65536),
+                   .context = extent_of(json, "context", 2, 65536),
+                   .vocab = extent_of(json, "vocab", 1, kMostSymbols)};
+  const Json dropout = json.value("dropout", Json()), bias = json.value("bias", Json());
+  if (!dropout.is_number() || !(dropout >= 0.0 && dropout < 1.0)) {
+    throw Error(cat("dropout is ", dropout.dump(), ", expected a number in [0, 1)"));
+  }
+  if (!bias.is_boolean()) throw Error(cat("bias is ", bias.dump(), ", expected true or false"));
+  if (config.width % config.heads != 0) {
+    throw Error(cat("heads is ", config.heads, ", expected a divisor of width ", config.width));
+  }
+  config.dropout = dropout.get<double>();
+  config.bias = bias.get<bool>();
+  return config;
+}
+
+const std::string& entry_of(const nn::Metadata& metadata, const char* key) {
+  const auto it = metadata.find(key);
+  if (it == metadata.end()) throw Error(cat("there is no ", key));
+  return it->second;
 }
 
 CheckpointInfo info_from(const nn::Metadata& metadata) {
   CheckpointInfo info;
-  info.config = config_from(Json::parse(metadata.at("config")));
-  info.preset = metadata.at("preset");
-  info.corpus = metadata.at("corpus");
-  info.step = std::stoll(metadata.at("step"));
+  info.config = config_from(Json::parse(entry_of(metadata, "config"), nullptr, false));
+  info.preset = entry_of(metadata, "preset");
+  info.corpus = entry_of(metadata, "corpus");
+  if (!info.corpus.empty() && info.corpus != "easy" && info.corpus != "standard") {
+    throw Error(cat("corpus is ", info.corpus, ", expected easy, standard or nothing"));
+  }
+  const std::string& step = entry_of(metadata, "step");
+  const char* const end = step.data() + step.size();
+  const auto [stop, error] = std::from_chars(step.data(), end, info.step);
+  if (error != std::errc() || stop != end || info.step < 0) {
+    throw Error(cat("step is \"", step, "\", expected an integer from 0"));
+  }
   if (const auto it = metadata.find("vocabulary"); it != metadata.end()) {
-    info.vocabulary = data::Vocabulary::from_json(Json::parse(it->second));
+    info.vocabulary = data::Vocabulary::from_json(Json::parse(it->second, nullptr, false));
+    if (info.vocabulary->size() != info.config.vocab) {
+      throw Error(cat("the vocabulary has ", info.vocabulary->size(), " symbols, expected vocab ",
+                      info.config.vocab));
+    }
   }
   return info;
 }
 
-std::filesystem::path checkpoint_file(const std::filesystem::path& run) {
-  namespace fs = std::filesystem;
+fs::path checkpoint_file(const fs::path& run) {
   if (fs::is_regular_file(run)) return run;
   for (const char* name : {"best.safetensors", "last.safetensors"}) {
     if (fs::is_regular_file(run / name)) return run / name;
@@ -52,6 +92,21 @@ std::filesystem::path checkpoint_file(const std::filesystem::path& run) {
   throw Error(cat("checkpoint: ", run.string(),
                   " is neither a run directory with best.safetensors ",
                   "or last.safetensors nor a file; lamina-gpt train makes one"));
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  Checkpoint checkpoint;
+  checkpoint.path = path;
+  const nn::Metadata metadata = nn::read_metadata(path.string());
+  try {
+    checkpoint.info = info_from(metadata);
+  } catch (const Error& error) {
+    throw Error(cat("checkpoint: ", path.string(), " has no usable metadata (", error.what(),
+                    "), expected a file of lamina-gpt train"));
+  }
+  checkpoint.model = std::make_unique<Gpt>(checkpoint.info.config);
+  nn::load_parameters(*checkpoint.model, path.string());
+  return checkpoint;
 }
 
 }  // namespace
@@ -66,19 +121,16 @@ void save_checkpoint(Gpt& model, const CheckpointInfo& info, const std::filesyst
   nn::save_parameters(model, path.string(), metadata);
 }
 
-Checkpoint load_checkpoint(const std::filesystem::path& run) {
-  Checkpoint checkpoint;
-  checkpoint.path = checkpoint_file(run);
-  const nn::Metadata metadata = nn::read_metadata(checkpoint.path.string());
+Checkpoint load_checkpoint(const fs::path& run) {
+  const fs::path path = checkpoint_file(run);
+  const fs::path last = run / "last.safetensors";
   try {
-    checkpoint.info = info_from(metadata);
-  } catch (const std::exception& error) {
-    throw Error(cat("checkpoint: ", checkpoint.path.string(), " has no usable metadata (",
-                    error.what(), "), expected a file of lamina-gpt train"));
+    return read_checkpoint(path);
+  } catch (const Error& error) {
+    const bool has_other = path != run && path != last && fs::is_regular_file(last);
+    if (!has_other) throw;
+    throw Error(cat(error.what(), "; ", last.string(), " may be readable: name it instead"));
   }
-  checkpoint.model = std::make_unique<Gpt>(checkpoint.info.config);
-  nn::load_parameters(*checkpoint.model, checkpoint.path.string());
-  return checkpoint;
 }
 
 std::uint64_t weights_hash(Gpt& model) {

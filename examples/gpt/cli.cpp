@@ -26,7 +26,8 @@ constexpr const char* kUsage =
 Checkpoint load_run(const Options& options, Command command) {
   if (options.run.empty()) {
     throw UsageError(cat(name_of(command), ": no run given, expected lamina-gpt ", name_of(command),
-                         " RUN (a run directory of lamina-gpt train or a ", ".safetensors file)"));
+                         " RUN (a run directory of lamina-gpt train or a ", ".safetensors file)",
+                         options.text.empty() ? "" : "; put RUN before --text"));
   }
   set_threads(options.threads);
   Checkpoint checkpoint = load_checkpoint(options.run);
@@ -96,7 +97,7 @@ int evaluate(const Options& options, Console& console) {
                 << column(fixed((one.loss - one.floor) / count, 4, true), 10) << '\n';
   }
   console.out << std::flush;
-  result.expect_no_leak();
+  result.check();
   return 0;
 }
 
@@ -137,16 +138,21 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
 
 int run_command(std::span<const std::string> arguments, Console& console) {
   const auto fail = [&](const char* what, int status) {
-    console.errors << (console.is_terminal ? "\r\033[K" : "") << "lamina-gpt: error: " << what
-                   << std::endl;
+    if (console.is_terminal) console.out << "\r\033[K" << std::flush;
+    console.errors << "lamina-gpt: error: " << what << std::endl;
     return status;
   };
   try {
-    return dispatch(arguments, console);
+    const int status = dispatch(arguments, console);
+    console.out << std::flush;
+    if (!console.out) return fail("stdout: writing failed", status == 0 ? 1 : status);
+    return status;
   } catch (const UsageError& error) {
     return fail(error.what(), 2);
   } catch (const InformationLeak& error) {
     return fail(error.what(), 3);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory on the host; try a smaller --batch, --context or --width", 1);
   } catch (const std::exception& error) {
     return fail(error.what(), 1);
   }

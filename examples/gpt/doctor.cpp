@@ -94,7 +94,10 @@ int doctor(const Options& options, Console& console) {
                  memory_value("MemAvailable")));
   live.print(
       cat("blas      ", openblas_get_config != nullptr ? openblas_get_config() : LAMINA_BLAS));
-  bool is_good = check_training(kCpu, DType::f32, live);
+  const bool is_all = options.device == "auto";
+  const Device chosen = is_all ? kCpu : Device::parse(options.device);
+  bool is_good = true;
+  if (is_all || chosen == kCpu) is_good = check_training(kCpu, DType::f32, live);
   if (cuda_device_count() == 0) {
     live.print(cat("cuda      ", LAMINA_WITH_CUDA ? "no device or no driver"
                                                   : "not in this build (-DLAMINA_CUDA=ON)"));
@@ -104,6 +107,7 @@ int doctor(const Options& options, Console& console) {
     const DeviceInfo& info = device_info(device);
     live.print(cat(device, "    ", info.name, ", sm_", info.compute_capability, ", ",
                    info.multiprocessors, " multiprocessors, ", bytes_text(info.total_memory)));
+    if (!is_all && chosen != device) continue;
     for (const DType dtype : {DType::f32, DType::bf16}) {
       is_good = check_training(device, dtype, live) && is_good;
     }

@@ -6,6 +6,9 @@
 #include "core/text.h"
 #include "examples/gpt/live_line.h"
 
+#include <cmath>
+#include <utility>
+
 namespace lamina::gpt {
 
 namespace {
@@ -41,7 +44,11 @@ std::string Evaluation::text() const {
              fixed(excess.mean, 4, true), " +- ", fixed(excess.standard_error, 4));
 }
 
-void Evaluation::expect_no_leak() const {
+void Evaluation::check() const {
+  if (!std::isfinite(loss.mean)) {
+    throw Error(cat("eval: mean loss is ", fixed(loss.mean, 4), ", expected a finite loss (some ",
+                    "weights or logits of the model are not finite)"));
+  }
   if (!has_floor || windows < 2 || excess.mean >= -4.0 * excess.standard_error) return;
   throw InformationLeak(cat("information leak: ", text(), ", expected no loss below the floor by ",
                             "more than 4 standard errors (the model sees its targets)"));
@@ -55,6 +62,16 @@ Evaluator::Evaluator(const TokenLoader& loader, data::Split split, std::int64_t 
     std::vector<FloorWindow> floors = loader.floors(split, index);
     if (!floors.empty()) floors_.push_back(std::move(floors));
   }
+  double sum = 0.0;
+  std::size_t targets = 0;
+  for (const std::vector<FloorWindow>& batch : floors_) {
+    for (const FloorWindow& window : batch) {
+      for (const float surprisal : window.surprisal)
+        sum += static_cast<double>(surprisal);
+      targets += window.surprisal.size();
+    }
+  }
+  if (targets > 0) floor_ = sum / static_cast<double>(targets);
 }
 
 Evaluation Evaluator::operator()(Gpt& model) const {
@@ -62,10 +79,10 @@ Evaluation Evaluator::operator()(Gpt& model) const {
   model.eval();
   const NoGrad no_grad;
   Evaluation result;
-  result.has_floor = !floors_.empty();
+  result.has_floor = floor_.has_value();
+  result.floor = floor_.value_or(0.0);
   const auto context = static_cast<std::size_t>(context_);
   std::vector<double> losses, excesses;
-  double floor_sum = 0.0;
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     const Var logits = model(batches_[b].inputs);
     const std::vector<float> by_token =
@@ -86,13 +103,11 @@ Evaluation Evaluator::operator()(Gpt& model) const {
         floor += surprisal;
       }
       excesses.push_back((loss - floor) / static_cast<double>(context));
-      floor_sum += floor / static_cast<double>(context);
     }
   }
   result.windows = static_cast<std::int64_t>(losses.size());
   result.loss = data::estimate(losses);
   result.excess = data::estimate(excesses);
-  if (result.has_floor) result.floor = floor_sum / static_cast<double>(losses.size());
   model.train(was_training);
   return result;
 }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ struct Evaluation {
   /// "val 0.1710  floor 0.1667  excess +0.0043 +- 0.0006"
   std::string text() const;
 
-  /// Throws InformationLeak when the loss is below the floor by more than four standard errors.
-  void expect_no_leak() const;
+  /// Throws Error when the loss is not finite, and InformationLeak when it is below the floor by
+  /// more than four standard errors.
+  void check() const;
 };
 
 class Evaluator {
@@ -48,10 +50,14 @@ class Evaluator {
   /// device.
   Evaluation operator()(Gpt& model) const;
 
+  /// Of these windows, in nats per token; nothing where the entropy is not known.
+  std::optional<double> floor() const { return floor_; }
+
  private:
   std::int64_t context_;
   std::vector<Batch> batches_;
   std::vector<std::vector<FloorWindow>> floors_;  // by batch, then window; empty without a floor
+  std::optional<double> floor_;
 };
 
 }  // namespace lamina::gpt

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Ctrl-C and SIGTERM as a question that a loop asks between steps. A second signal ends the
-// process.
+// Ctrl-C, SIGTERM and SIGHUP as a question that a loop asks between steps. A second signal ends
+// the process. SIGHUP stays ignored where it is (nohup).
 #pragma once
 
 #include <csignal>
@@ -22,6 +22,8 @@ class Interrupt {
   struct sigaction previous_int_ {};
 
   struct sigaction previous_term_ {};
+
+  struct sigaction previous_hup_ {};
 };
 
 }  // namespace lamina::gpt

@@ -28,6 +28,7 @@ void LiveLine::print_bold(const std::string& text) {
 }
 
 std::string fixed(double value, int digits, bool with_sign) {
+  if (std::isnan(value)) return "nan";  // printf gives its sign, too
   std::array<char, 400> text{};
   std::snprintf(text.data(), text.size(), with_sign ? "%+.*f" : "%.*f", digits, value);
   return text.data();

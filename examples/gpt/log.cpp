@@ -13,7 +13,7 @@ RunLog::RunLog(const std::filesystem::path& path) : path_(path), file_(path) {
 }
 
 void RunLog::write(const nlohmann::json& record) {
-  file_ << record.dump() << std::endl;
+  file_ << record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
   if (!file_) throw Error(cat("log: writing ", path_.string(), " failed (is the disk full?)"));
 }
 

@@ -14,7 +14,8 @@ class RunLog {
   /// Throws Error with the path when the file cannot be made.
   explicit RunLog(const std::filesystem::path& path);
 
-  /// Appends a line. Values that are not finite become null. Throws Error when the disk is full.
+  /// Appends a line. Values that are not finite become null, bytes that
+  /// are not UTF-8 U+FFFD. Throws Error when the disk is full.
   void write(const nlohmann::json& record);
 
  private:

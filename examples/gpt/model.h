@@ -8,6 +8,7 @@
 #include "nn/nn.h"
 
 #include <cmath>
+#include <cstdint>
 
 namespace lamina::gpt {
 

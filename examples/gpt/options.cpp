@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -32,11 +34,13 @@ std::vector<std::string_view> names_of(Command command) {
   return names;
 }
 
-const Spec& find_spec(Command command, std::string_view name, std::string_view prefix) {
+/// prefix: what stands before names, "--" or nothing. where: the file that has the name, and ": ".
+const Spec& find_spec(Command command, std::string_view name, std::string_view prefix,
+                      std::string_view where = "") {
   for (const Spec& spec : specs()) {
     if (spec.name == name && belongs(spec, command)) return spec;
   }
-  throw UsageError(cat("unknown option ", prefix, name, " of ", name_of(command),
+  throw UsageError(cat(where, "unknown option ", prefix, name, " of ", name_of(command),
                        suggestion(name, names_of(command), prefix), "; lamina-gpt ",
                        name_of(command), " --help lists the options"));
 }
@@ -57,16 +61,26 @@ T parse_number(const Spec& spec, const std::string& text) {
   return value;
 }
 
+bool parse_switch(const Spec& spec, const std::string& text) {
+  if (text == "true" || text == "false") return text == "true";
+  throw UsageError(
+      cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected true or false"));
+}
+
+bool names_path(const Spec& spec) {
+  return spec.name == "out" || spec.name == "config" || spec.name == "text";
+}
+
 void assign(const Spec& spec, const std::string& text, Options& options) {
+  if (text.empty() && names_path(spec)) {
+    throw UsageError(cat("--", spec.name, " is empty, expected a path (", spec.help, ")"));
+  }
   if (const auto* field = std::get_if<std::int64_t Options::*>(&spec.member)) {
     options.** field = parse_number<std::int64_t>(spec, text);
   } else if (const auto* real = std::get_if<double Options::*>(&spec.member)) {
     options.** real = parse_number<double>(spec, text);
   } else if (const auto* flag = std::get_if<bool Options::*>(&spec.member)) {
-    if (text != "true" && text != "false") {
-      throw UsageError(cat("--", spec.name, " is ", text, ", expected true or false"));
-    }
-    options.** flag = text == "true";
+    options.** flag = parse_switch(spec, text);
   } else if (const auto* list = std::get_if<std::vector<std::string> Options::*>(&spec.member)) {
     (options.**list).push_back(text);
   } else {
@@ -84,14 +98,22 @@ void assign(const Spec& spec, const std::string& text, Options& options) {
 
 using Setting = std::pair<const Spec*, std::string>;
 
+bool has(const std::vector<Setting>& settings, std::string_view name) {
+  return std::any_of(settings.begin(), settings.end(),
+                     [&](const Setting& setting) { return setting.first->name == name; });
+}
+
 /// "--text a b" becomes "--text=a --text=b".
 std::vector<std::string> spread_text(std::span<const std::string> arguments) {
   std::vector<std::string> result;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
-    result.push_back(arguments[i]);
-    const bool is_list = arguments[i] == "--text" && i + 1 < arguments.size();
-    if (!is_list || arguments[i + 1].starts_with("--")) continue;
-    result.pop_back();
+    if (arguments[i] != "--text") {
+      result.push_back(arguments[i]);
+      continue;
+    }
+    if (i + 1 == arguments.size() || arguments[i + 1].starts_with("--")) {
+      throw UsageError("--text needs at least one file");
+    }
     while (i + 1 < arguments.size() && !arguments[i + 1].starts_with("--")) {
       result.push_back("--text=" + arguments[++i]);
     }
@@ -154,9 +176,35 @@ cxxopts::Options parser_of(Command command) {
   return parser;
 }
 
+/// Throws UsageError for a switch with another value than true or false: the parser's own text does
+/// not say which option it means.
+void check_switches(Command command, std::span<const std::string> arguments) {
+  for (const std::string& argument : arguments) {
+    const std::size_t equals = argument.find('=');
+    if (!argument.starts_with("--") || equals == std::string::npos) continue;
+    for (const Spec& spec : specs()) {
+      if (belongs(spec, command) && std::holds_alternative<bool Options::*>(spec.member) &&
+          spec.name == std::string_view(argument).substr(2, equals - 2)) {
+        (void)parse_switch(spec, argument.substr(equals + 1));
+      }
+    }
+  }
+}
+
+/// A text of the parser with plain quotes.
+std::string with_plain_quotes(std::string text) {
+  for (const std::string_view quote : {"\xe2\x80\x98", "\xe2\x80\x99"}) {
+    for (std::size_t at = text.find(quote); at != std::string::npos; at = text.find(quote)) {
+      text.replace(at, quote.size(), "\"");
+    }
+  }
+  return text;
+}
+
 std::vector<Setting> read_flags(Command command, std::span<const std::string> arguments,
                                 Options& options) {
   const std::vector<std::string> spread = spread_text(arguments);
+  check_switches(command, spread);
   std::vector<const char*> argv = {"lamina-gpt"};
   for (const std::string& argument : spread)
     argv.push_back(argument.c_str());
@@ -187,18 +235,29 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
     }
     return settings;
   } catch (const cxxopts::exceptions::exception& error) {
-    throw UsageError(cat(error.what(), "; lamina-gpt ", name_of(command), " --help"));
+    throw UsageError(
+        cat(with_plain_quotes(error.what()), "; lamina-gpt ", name_of(command), " --help"));
   }
 }
 
 std::vector<Setting> read_config(Command command, const std::string& path) {
+  std::error_code ignored;
   std::ifstream file(path);
-  if (!file) throw UsageError(cat("--config ", path, " cannot be read, expected a JSON file"));
+  if (!file || std::filesystem::is_directory(path, ignored))
+    throw UsageError(cat("--config ", path, " cannot be read, expected a JSON file"));
   const Json json = Json::parse(file, nullptr, false);
   if (!json.is_object()) throw UsageError(cat("--config ", path, " is not a JSON object"));
   std::vector<Setting> settings;
   for (const auto& [key, value] : json.items()) {
-    const Spec& spec = find_spec(command, key, cat(path, ": "));
+    const Spec& spec = find_spec(command, key, "", cat(path, ": "));
+    const bool is_list = value.is_array() && spec.name == "text";
+    if (spec.name == "config") {
+      throw UsageError(cat(path, ": has the option config, expected none in a --config file"));
+    }
+    if (value.is_null() || (value.is_structured() && !is_list)) {
+      throw UsageError(cat(path, ": ", key, " is ", value.dump(),
+                           ", expected a string, a number, true or false"));
+    }
     for (const Json& item : value.is_array() ? value : Json::array({value})) {
       settings.emplace_back(&spec, item.is_string() ? item.get<std::string>() : item.dump());
     }
@@ -208,22 +267,49 @@ std::vector<Setting> read_config(Command command, const std::string& path) {
 
 /// Flags override --config as a whole: one --text flag replaces the file's list.
 void apply_settings(const std::vector<Setting>& settings, Options& options) {
-  const auto is_text = [](const Setting& setting) { return setting.first->name == "text"; };
-  if (std::any_of(settings.begin(), settings.end(), is_text)) options.text.clear();
+  if (has(settings, "text")) options.text.clear();
   for (const auto& [spec, value] : settings)
     assign(*spec, value, options);
 }
 
 void resolve_device(Options& options) {
   if (options.device == "auto") options.device = cuda_device_count() > 0 ? "cuda:0" : "cpu";
+  Device device;
   try {
-    (void)device_info(Device::parse(options.device));
-  } catch (const DeviceError& error) {
-    throw UsageError(cat("--device: ", error.what()));
+    device = Device::parse(options.device);
+  } catch (const DeviceError&) {
+    throw UsageError(
+        cat("--device is \"", options.device, "\", expected auto, cpu, cuda or cuda:N"));
+  }
+  const int count = cuda_device_count();
+  if (!device.is_cuda() || device.index < count) return;
+  throw UsageError(
+      count == 0 ? cat("--device is ", device, ", expected cpu (there is no CUDA device here)")
+                 : cat("--device is ", device, ", expected an index below ", count));
+}
+
+/// Makes the source of data one: a flag counts more than --config, and two flags are a mistake.
+void resolve_data(Options& options, const std::vector<Setting>& config,
+                  const std::vector<Setting>& flags) {
+  const bool has_corpus_flag = has(flags, "corpus"), has_text_flag = has(flags, "text");
+  if (has_corpus_flag && !has_text_flag) options.text.clear();
+  const bool config_has_both = has(config, "corpus") && has(config, "text");
+  if ((has_corpus_flag && has_text_flag) ||
+      (config_has_both && !has_corpus_flag && !has_text_flag)) {
+    throw UsageError("--text and --corpus are both given, expected one of them");
+  }
+  if (options.random_tokens && (has_corpus_flag || !options.text.empty())) {
+    throw UsageError(cat("--random-tokens and --", options.text.empty() ? "corpus" : "text",
+                         " are both given, expected one of them"));
+  }
+  if (!options.text.empty()) {
+    options.corpus.clear();
+  } else if (has(flags, "level")) {
+    throw UsageError("--level is given without --text, expected both (other data has its tokens)");
   }
 }
 
-void resolve(Options& options, const std::vector<Setting>& flags) {
+void resolve(Options& options) {
   const bool on_cuda = Device::parse(options.device).is_cuda();
   if (options.dtype == "auto") options.dtype = on_cuda ? "bf16" : "f32";
   if (!on_cuda && options.dtype != "f32") {
@@ -237,13 +323,6 @@ void resolve(Options& options, const std::vector<Setting>& flags) {
   }
   if (options.min_lr > options.lr) {
     throw UsageError(cat("--min-lr is ", options.min_lr, ", expected at most --lr ", options.lr));
-  }
-  const auto is_corpus = [](const Setting& flag) { return flag.first->name == "corpus"; };
-  if (!options.text.empty()) {
-    if (std::any_of(flags.begin(), flags.end(), is_corpus)) {
-      throw UsageError("--text and --corpus are both given, expected one of them");
-    }
-    options.corpus.clear();
   }
 }
 
@@ -329,7 +408,15 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
   apply_settings(config, options);
   apply_settings(flags, options);
   options.device = device;
-  resolve(options, flags);
+  const auto is_given = [&](std::string_view name) {
+    return has(config, name) || has(flags, name);
+  };
+  if (is_given("lr") && !is_given("min-lr")) {
+    options.min_lr = std::min(options.min_lr, options.lr / 10.0);
+  }
+  resolve_data(options, config, flags);
+  resolve(options);
+  if (command == Command::doctor) options.device = given.device;
   return options;
 }
 
@@ -339,7 +426,7 @@ std::string help_text(Command command) {
     text +=
         cat("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 loss below the entropy floor, 130 "
             "Ctrl-C, "
-            "143 SIGTERM\n");
+            "143 SIGTERM, 129 SIGHUP\n");
   }
   return text;
 }

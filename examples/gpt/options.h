@@ -56,7 +56,8 @@ struct Options {
 };
 
 /// Reads the arguments after the command and applies preset, --config and flags, in that order.
-/// `device`, `preset`, `dtype`, `corpus` and `log_every` are resolved from "auto" afterwards.
+/// `device`, `preset`, `dtype`, `corpus` and `log_every` are resolved from "auto" afterwards;
+/// `device` of doctor is not, where "auto" means every device.
 Options parse_options(Command command, std::span<const std::string> arguments);
 
 /// "train", "sample", ...

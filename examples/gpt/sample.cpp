@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 namespace lamina::gpt {
 
@@ -19,6 +20,12 @@ constexpr std::int64_t kContextStep = 32;
 /// Draws with probability proportional to exp(logit / temperature) among the top k.
 std::int32_t draw(std::span<const float> logits, const SampleOptions& options, double uniform) {
   const auto likeliest = std::max_element(logits.begin(), logits.end());
+  const auto is_nan = [](float logit) { return std::isnan(logit); };
+  const bool has_nan = std::any_of(logits.begin(), logits.end(), is_nan);
+  if (has_nan || !std::isfinite(*likeliest)) {
+    throw Error(cat("sample: the largest logit is ", has_nan ? "nan" : "infinite",
+                    ", expected a finite value (some weights of the model are not finite)"));
+  }
   if (options.temperature <= 0.0) return static_cast<std::int32_t>(likeliest - logits.begin());
   float least = -std::numeric_limits<float>::infinity();
   const auto size = static_cast<std::int64_t>(logits.size());
@@ -57,6 +64,7 @@ std::vector<std::vector<std::int32_t>> generate(Gpt& model, std::span<const std:
   const NoGrad no_grad;
   const Device device = model.tokens.weight.device();
   for (std::int64_t step = 0; step < options.length; ++step) {
+    if (options.is_stopped && options.is_stopped()) break;
     const auto length = static_cast<std::int64_t>(samples.front().size());
     const std::int64_t seen = std::min(length, model.config.context);
     const std::int64_t time =

@@ -7,6 +7,7 @@
 #include "examples/gpt/text.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct SampleOptions {
   double temperature = 1.0;   // 0: always the likeliest token
   std::int64_t top_k = 0;     // 0: no limit
   std::uint64_t seed = 1337;
+  std::function<bool()> is_stopped = {};  // asked before each token; true: the samples end there
 };
 
 /// The number of new tokens when `asked` is 0. Windows of the built-in corpus start with a scene,
@@ -26,7 +28,8 @@ struct SampleOptions {
 std::int64_t sample_length(std::int64_t asked, const std::string& corpus, std::int64_t context);
 
 /// Continues `prompt` (at least one token) `count` times; each result starts with the prompt. The
-/// model sees the last `context` tokens and runs in evaluation mode.
+/// model sees the last `context` tokens and runs in evaluation mode. Throws Error when its logits
+/// are not finite.
 std::vector<std::vector<std::int32_t>> generate(Gpt& model, std::span<const std::int32_t> prompt,
                                                 const SampleOptions& options);
 

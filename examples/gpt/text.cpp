@@ -208,7 +208,11 @@ std::string read_text_files(std::span<const std::filesystem::path> paths) {
     }
     std::ifstream file(path, std::ios::binary);
     const std::size_t before = text.size();
-    if (file) text.append(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    try {
+      if (file) text.append(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    } catch (const std::ios_base::failure&) {  // libstdc++ throws what read() refuses
+      file.setstate(std::ios::badbit);
+    }
     if (!file || file.bad()) {
       throw Error(cat("text: ", path.string(), " cannot be read, expected a readable text file"));
     }

@@ -10,14 +10,17 @@
 #include "examples/gpt/log.h"
 #include "examples/gpt/sample.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <omp.h>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 namespace lamina::gpt {
@@ -35,22 +38,32 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Throws UsageError when --out holds something.
+void expect_new(const std::string& out) {
+  std::error_code error;
+  const fs::path path = out;
+  if (out.empty() || !fs::exists(path, error)) return;
+  if (!fs::is_directory(path, error) || !fs::is_empty(path, error)) {
+    throw UsageError(cat("--out ", out, " exists, expected a new or empty directory ",
+                         "(a run is never overwritten)"));
+  }
+}
+
 /// Makes the run directory, which must not hold anything yet.
 fs::path make_run_directory(const Options& options) {
-  if (!options.out.empty()) {
-    const fs::path path = options.out;
-    if (fs::exists(path) && !(fs::is_directory(path) && fs::is_empty(path))) {
-      throw UsageError(cat("--out ", options.out, " exists, expected a new or empty directory ",
-                           "(a run is never overwritten)"));
-    }
-    fs::create_directories(path);
-    return path;
+  const fs::path path = options.out.empty() ? "runs" : options.out;
+  expect_new(options.out);
+  std::error_code error;
+  fs::create_directories(path, error);
+  for (int i = 1; !error && options.out.empty(); ++i) {
+    const fs::path numbered = path / cat(options.preset, "-", i);
+    if (fs::create_directory(numbered, error)) return numbered;
   }
-  fs::create_directories("runs");
-  for (int i = 1;; ++i) {
-    const fs::path path = fs::path("runs") / cat(options.preset, "-", i);
-    if (fs::create_directory(path)) return path;
+  if (error) {
+    throw Error(cat("--out ", path.string(), " cannot be made: ", error.message(),
+                    ", expected a place for a directory"));
   }
+  return path;
 }
 
 nn::AdamWOptions optimizer_options(const Options& options) {
@@ -86,24 +99,22 @@ Data open_data(const Options& options) {
   const std::vector<fs::path> paths(options.text.begin(), options.text.end());
   const std::string text = data::read_text_files(paths);
   data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
-  if (options.random_tokens) return {random_source(vocabulary.size(), seed), std::nullopt};
   auto source = text_source(text, vocabulary, options.context, seed);
   return {std::move(source), std::move(vocabulary)};
 }
 
 class Trainer {
  public:
-  Trainer(const Options& options, Console& console)
+  /// Makes all but the run directory, so that a failed start leaves nothing behind.
+  Trainer(const Options& options, Console& console, const Interrupt& interrupt)
       : options_(options),
         console_(console),
+        interrupt_(interrupt),
         live_(console),
         device_(Device::parse(options.device)),
         data_(open_data(options)),
         loader_(*data_.source, options.batch, options.context, device_),
-        directory_(make_run_directory(options)),
-        log_(directory_ / "log.jsonl"),
         tf32_(options.dtype == "tf32") {
-    write_file(directory_ / "config.json", to_json(options, Command::train).dump(2) + "\n");
     seed(static_cast<std::uint64_t>(options.seed));
     model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
     model_->to(device_, compute_dtype(options));
@@ -111,11 +122,35 @@ class Trainer {
     evaluator_.emplace(loader_, data::Split::validation, options.eval_batches);
   }
 
+  /// Returns the exit status.
   int run() {
+    if (interrupt_.signal() != 0) {
+      live_.print("stopped before the first step; no run directory was made");
+      return 128 + interrupt_.signal();
+    }
+    directory_ = make_run_directory(options_);
+    log_.emplace(directory_ / "log.jsonl");
+    try {
+      return train();
+    } catch (const std::exception& error) {
+      try {
+        log_->write({{"event", "error"}, {"step", step_}, {"what", error.what()}});
+      } catch (const std::exception&) {
+        // The log may be what failed: the first error counts.
+      }
+      throw;
+    }
+  }
+
+ private:
+  int train() {
+    write_file(
+        directory_ / "config.json",
+        to_json(options_, Command::train).dump(2, ' ', false, Json::error_handler_t::replace) +
+            "\n");
     describe();
-    const Interrupt interrupt;
     mark_ = Clock::now();
-    while (step_ < options_.steps && interrupt.signal() == 0 && !is_out_of_time()) {
+    while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
       if (options_.profile && step_ == std::max<std::int64_t>(0, options_.steps - kProfiledSteps)) {
         profile_.emplace();
         profiling_.emplace(*profile_);
@@ -127,12 +162,9 @@ class Trainer {
       if (!is_last && options_.eval_every > 0 && step_ % options_.eval_every == 0) evaluate();
     }
     profiling_.reset();
-    if (interrupt.signal() != 0) return stop(interrupt.signal());
-    finish();
-    return 0;
+    return interrupt_.signal() != 0 ? stop() : finish();
   }
 
- private:
   bool is_out_of_time() const {
     return options_.time_limit > 0.0 && seconds_since(start_) >= options_.time_limit;
   }
@@ -149,13 +181,13 @@ class Trainer {
     live_.print(cat("run     ", directory_.string(), ": ", options_.steps, " steps of ",
                     tokens_per_step(), " tokens, ", options_.schedule, " schedule to lr ",
                     scientific(options_.lr)));
-    log_.write({{"event", "start"},
-                {"preset", options_.preset},
-                {"parameters", model_->parameter_count()},
-                {"data", data_.source->description()},
-                {"device", cat(device_)},
-                {"dtype", options_.dtype},
-                {"tokens_per_step", tokens_per_step()}});
+    log_->write({{"event", "start"},
+                 {"preset", options_.preset},
+                 {"parameters", model_->parameter_count()},
+                 {"data", data_.source->description()},
+                 {"device", cat(device_)},
+                 {"dtype", options_.dtype},
+                 {"tokens_per_step", tokens_per_step()}});
   }
 
   std::int64_t tokens_per_step() const { return loader_.tokens_per_batch() * options_.accumulate; }
@@ -191,12 +223,12 @@ class Trainer {
                    {"tok_s", rate},    {"ms", ms},
                    {"memory", memory}, {"elapsed_s", seconds_since(start_)}};
     std::string floor;
-    if (last_.has_floor) {
-      floor = cat(" (floor ", fixed(last_.floor, 4), " ", fixed(loss - last_.floor, 4, true), ")");
-      record["floor"] = last_.floor;
-      record["excess"] = loss - last_.floor;
+    if (const std::optional<double> known = evaluator_->floor()) {
+      floor = cat(" (floor ", fixed(*known, 4), " ", fixed(loss - *known, 4, true), ")");
+      record["floor"] = *known;
+      record["excess"] = loss - *known;
     }
-    log_.write(record);
+    log_->write(record);
     const double left = static_cast<double>(options_.steps - step_) * smooth_ms_ / 1e3;
     live_.update(
         cat(fixed(100.0 * static_cast<double>(step_) / static_cast<double>(options_.steps), 0),
@@ -207,7 +239,8 @@ class Trainer {
     unlogged_ = 0;
     mark_ = Clock::now();
     if (!std::isfinite(loss)) {
-      throw Error(cat("train: loss is ", loss, " at step ", step_, ", expected a finite value; ",
+      throw Error(cat("train: loss is ", fixed(loss, 4), " at step ", step_,
+                      ", expected a finite value; ",
                       "try a smaller --lr, a longer --warmup or --clip 1"));
     }
   }
@@ -230,7 +263,7 @@ class Trainer {
       record["excess"] = last_.excess.mean;
       record["excess_sigma"] = last_.excess.standard_error;
     }
-    log_.write(record);
+    log_->write(record);
     live_.print_bold(cat("step ", step_, "  ", last_.text(), is_best ? "  best" : ""));
     if (is_best) {
       best_ = last_.loss.mean;
@@ -238,7 +271,7 @@ class Trainer {
       save("best.safetensors");
     }
     evaluated_step_ = step_;
-    last_.expect_no_leak();
+    last_.check();
     mark_ = Clock::now();
   }
 
@@ -254,21 +287,24 @@ class Trainer {
 
   std::string sample_command() const { return cat("lamina-gpt sample ", directory_.string()); }
 
-  /// After Ctrl-C or SIGTERM. Returns the exit status.
-  int stop(int signal) {
+  /// After Ctrl-C, SIGTERM or SIGHUP. Returns the exit status.
+  int stop() {
+    const int signal = interrupt_.signal();
     save("last.safetensors");
-    log_.write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
+    log_->write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
     live_.print(cat("stopped after step ", step_, " of ", options_.steps,
                     "; sample with: ", sample_command()));
     return 128 + signal;
   }
 
-  void finish() {
-    if (evaluated_step_ != step_) evaluate();
+  /// After the last step. Returns the exit status.
+  int finish() {
     save("last.safetensors");
+    if (evaluated_step_ != step_) evaluate();
     if (profile_) console_.out << profile_->table() << std::flush;
-    const double rate = static_cast<double>(step_ * tokens_per_step()) / trained_seconds_;
-    std::string verdict;
+    if (interrupt_.signal() != 0) return stop();
+    const double tokens = static_cast<double>(step_ * tokens_per_step());
+    const double rate = trained_seconds_ > 0.0 ? tokens / trained_seconds_ : 0.0;
     if (data_.vocabulary && options_.samples > 0) {
       const std::vector<std::string> samples = generate_text(
           *model_, *data_.vocabulary, "",
@@ -276,43 +312,50 @@ class Trainer {
            .length = sample_length(options_.sample_chars, options_.corpus, options_.context),
            .temperature = options_.temperature,
            .top_k = options_.top_k,
-           .seed = static_cast<std::uint64_t>(options_.seed)});
+           .seed = static_cast<std::uint64_t>(options_.seed),
+           .is_stopped = [this] { return interrupt_.signal() != 0; }});
+      if (interrupt_.signal() != 0) return stop();
       const std::string text = samples_text(samples, options_.corpus);
       write_file(directory_ / "samples.txt", text);
       console_.out << '\n' << text << '\n';
     }
     const std::string hash = hash_text(weights_hash(*model_));
+    const bool is_cut = step_ < options_.steps;
     const kernels::StepState state = optimizer_->state();
-    log_.write({{"event", "end"},
-                {"step", step_},
-                {"best_val_loss", best_},
-                {"best_step", best_step_},
-                {"skipped", state.skipped},
-                {"weights", hash},
-                {"tok_s", rate},
-                {"elapsed_s", seconds_since(start_)}});
+    log_->write({{"event", "end"},
+                 {"reason", is_cut ? "time limit" : "steps"},
+                 {"step", step_},
+                 {"best_val_loss", best_},
+                 {"best_step", best_step_},
+                 {"skipped", state.skipped},
+                 {"weights", hash},
+                 {"tok_s", rate},
+                 {"elapsed_s", seconds_since(start_)}});
     if (state.skipped > 0) {
       live_.print(cat(state.skipped, " steps were skipped: their gradient was not finite"));
     }
-    live_.print_bold(cat("done    ", step_, " steps in ", duration_text(seconds_since(start_)),
-                         ", ", count_text(rate), " tok/s in training; ", last_.text(), "; best ",
-                         fixed(best_, 4), " at step ", best_step_));
+    live_.print_bold(cat("done    ", step_, " steps ", is_cut ? "(time limit) " : "", "in ",
+                         duration_text(seconds_since(start_)), ", ", count_text(rate),
+                         " tok/s in training; ", last_.text(), "; best ", fixed(best_, 4),
+                         " at step ", best_step_));
     live_.print(cat("weights ", hash));
     live_.print(cat("more    ", sample_command()));
+    return 0;
   }
 
   const Options& options_;
   Console& console_;
+  const Interrupt& interrupt_;
   LiveLine live_;
   Device device_;
   Data data_;
   TokenLoader loader_;
-  fs::path directory_;
-  RunLog log_;
   AllowTf32 tf32_;
   std::unique_ptr<Gpt> model_;
   std::optional<nn::AdamW> optimizer_;
   std::optional<Evaluator> evaluator_;
+  fs::path directory_;
+  std::optional<RunLog> log_;
 
   std::int64_t step_ = 0, unlogged_ = 0;
   Tensor loss_;  // of the last micro-step
@@ -346,8 +389,10 @@ void set_threads(std::int64_t count) {
 }
 
 int train(const Options& options, Console& console) {
+  const Interrupt interrupt;
+  expect_new(options.out);
   set_threads(options.threads);
-  return Trainer(options, console).run();
+  return Trainer(options, console, interrupt).run();
 }
 
 }  // namespace lamina::gpt

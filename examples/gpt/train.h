@@ -7,10 +7,12 @@
 #include "examples/gpt/model.h"
 #include "examples/gpt/options.h"
 
+#include <cstdint>
+
 namespace lamina::gpt {
 
 /// Trains as `options` say (from parse_options) and returns the exit status: 0, or 128 + signal
-/// after SIGINT or SIGTERM. Throws Error, InformationLeak or UsageError.
+/// after SIGINT, SIGTERM or SIGHUP. Throws Error, InformationLeak or UsageError.
 int train(const Options& options, Console& console);
 
 /// The model that the options describe, for a vocabulary.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For tests of lamina-gpt: a directory that goes away, and the program's command line in this
-// process.
+// For tests of lamina-gpt: a directory that goes away, the program's command line in this
+// process, and a short training with its log.
 #pragma once
 
 #include "core/error.h"
@@ -8,9 +8,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace lamina::gpt {
@@ -50,6 +53,35 @@ inline Outcome run(const std::vector<std::string>& arguments) {
   Console console{.out = out, .errors = errors};
   const int status = run_command(arguments, console);
   return {status, out.str(), errors.str()};
+}
+
+/// lamina-gpt train with a model of some 10,000 parameters.
+inline Outcome train_tiny(const std::string& directory, std::vector<std::string> more) {
+  std::vector<std::string> arguments = {
+      "train",  "--preset",       "toy-cpu", "--device",       "cpu", "--layers",  "2", "--width",
+      "32",     "--heads",        "2",       "--context",      "32",  "--batch",   "8", "--warmup",
+      "5",      "--eval-batches", "2",       "--sample-chars", "40",  "--samples", "1", "--out",
+      directory};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run(arguments);
+}
+
+/// The records of log.jsonl without what depends on time or memory.
+inline std::vector<nlohmann::json> timeless_log(const std::string& directory) {
+  std::ifstream file(directory + "/log.jsonl");
+  std::vector<nlohmann::json> records;
+  for (std::string line; std::getline(file, line);) {
+    nlohmann::json record = nlohmann::json::parse(line);
+    for (const char* key : {"ms", "tok_s", "elapsed_s", "memory"})
+      record.erase(key);
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+inline std::string weights_of(const std::string& directory) {
+  const std::vector<nlohmann::json> log = timeless_log(directory);
+  return log.empty() ? "" : log.back().value("weights", "");
 }
 
 }  // namespace lamina::gpt

@@ -63,7 +63,16 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
                                                        {"--min-lr", "0.5"},
                                                        {"--text", "a", "--corpus", "easy"},
                                                        {"--config", "none.json"},
-                                                       {"--device", "cuda:99"}};
+                                                       {"--device", "cuda:99"},
+                                                       {"--device", ""},
+                                                       {"--level", "byte"},
+                                                       {"--random-tokens", "--text", "a"},
+                                                       {"--random-tokens", "--corpus", "easy"},
+                                                       {"--text"},
+                                                       {"--text", "--steps", "3"},
+                                                       {"--out="},
+                                                       {"--config="},
+                                                       {"--config", "/"}};
   for (const std::vector<std::string>& arguments : wrong) {
     std::vector<std::string> all = {"train", "--out", "/nonexistent/never_made"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -134,6 +143,54 @@ TEST(GptOptions, RefusesAnUnknownKeyOfAConfigFile) {
   const std::string path = directory.file("run.json");
   std::ofstream(path) << R"({"step": 77})";
   EXPECT_THAT(run({"train", "--config", path}).errors, HasSubstr("did you mean"));
+}
+
+TEST(GptOptions, SaysWhichOptionOfAConfigFileWasMeant) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("run.json");
+  std::ofstream(path) << R"({"stepz": 77})";
+  EXPECT_THAT(run({"train", "--config", path}).errors,
+              HasSubstr(path + ": unknown option stepz of train; did you mean steps;"));
+}
+
+TEST(GptOptions, RefusesConfigFilesThatSayNothingUseful) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("run.json");
+  for (const char* text :
+       {R"({"steps": [1, 2]})", R"({"steps": null})", R"({"config": "x.json"})",
+        R"({"text": ["a"], "corpus": "easy"})", R"({"out": ""})", R"([1])", "{"}) {
+    std::ofstream(path) << text;
+    EXPECT_EQ(run({"train", "--device", "cpu", "--config", path}).status, 2) << text;
+  }
+}
+
+TEST(GptOptions, DataOfFlagsCountsMoreThanThatOfTheConfigFile) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("run.json");
+  std::ofstream(path) << R"({"text": ["a.txt"]})";
+  const Options builtin = parse({"--config", path, "--corpus", "standard", "--device", "cpu"});
+  EXPECT_EQ(builtin.corpus, "standard");
+  EXPECT_TRUE(builtin.text.empty());
+  std::ofstream(path) << R"({"corpus": "standard"})";
+  const Options own = parse({"--config", path, "--text", "b.txt", "--device", "cpu"});
+  EXPECT_EQ(own.corpus, "");
+  EXPECT_THAT(own.text, ::testing::ElementsAre("b.txt"));
+}
+
+TEST(GptOptions, LearningRateAloneLowersTheOneAtTheEnd) {
+  EXPECT_DOUBLE_EQ(parse({"--device", "cpu", "--lr", "1e-5"}).min_lr, 1e-6);
+  EXPECT_DOUBLE_EQ(parse({"--device", "cpu", "--lr", "1e-1"}).min_lr, 2e-4);
+  EXPECT_THROW(parse({"--device", "cpu", "--lr", "1e-5", "--min-lr", "1e-4"}), UsageError);
+}
+
+TEST(GptOptions, NamesTheSwitchWithAWrongValue) {
+  EXPECT_THAT(run({"train", "--bias=maybe"}).errors, HasSubstr("--bias is maybe"));
+}
+
+TEST(GptOptions, SaysWhereRunStands) {
+  const Outcome outcome = run({"eval", "--device", "cpu", "--text", "a.txt", "run"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.errors, HasSubstr("put RUN before --text"));
 }
 
 TEST(GptOptions, TextTakesSeveralFiles) {

@@ -1,63 +1,27 @@
 // SPDX-License-Identifier: MIT
-// lamina-gpt in this process: its command line, data, training, checkpoints and samples.
+// lamina-gpt in this process: its data, model, evaluation, checkpoints and samples.
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/sample.h"
-#include "examples/gpt/train.h"
 #include "tests/examples/gpt_case.h"
-#include "tests/support/cuda_case.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
-#include <signal.h>
 #include <string>
-#include <thread>
-#include <unistd.h>
 #include <vector>
 
 namespace lamina::gpt {
 namespace {
 
 using data::Split;
-using nlohmann::json;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-/// lamina-gpt train with a model of some 10,000 parameters.
-Outcome train_tiny(const std::string& directory, std::vector<std::string> more) {
-  std::vector<std::string> arguments = {
-      "train",  "--preset",       "toy-cpu", "--device",       "cpu", "--layers",  "2", "--width",
-      "32",     "--heads",        "2",       "--context",      "32",  "--batch",   "8", "--warmup",
-      "5",      "--eval-batches", "2",       "--sample-chars", "40",  "--samples", "1", "--out",
-      directory};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return run(arguments);
-}
-
-/// The records of log.jsonl without what depends on time or memory.
-std::vector<json> timeless_log(const std::string& directory) {
-  std::ifstream file(directory + "/log.jsonl");
-  std::vector<json> records;
-  for (std::string line; std::getline(file, line);) {
-    json record = json::parse(line);
-    for (const char* key : {"ms", "tok_s", "elapsed_s", "memory"})
-      record.erase(key);
-    records.push_back(std::move(record));
-  }
-  return records;
-}
-
-std::string weights_of(const std::string& directory) {
-  const std::vector<json> log = timeless_log(directory);
-  return log.empty() ? "" : log.back().value("weights", "");
-}
 
 GptConfig small_config() {
   return {.layers = 2, .heads = 2, .width = 32, .context = 16, .vocab = 96};
@@ -222,7 +186,7 @@ TEST(GptEvaluator, MeasuresTheLossOfTheModelAndTheFloorOfItsWindows) {
   EXPECT_NEAR(result.floor, scenes.floor(Split::validation, 0, 12, 16).mean, 1e-6);
   EXPECT_NEAR(result.excess.mean, loss - result.floor, 1e-5);
   EXPECT_TRUE(model.is_training());
-  EXPECT_NO_THROW(result.expect_no_leak());
+  EXPECT_NO_THROW(result.check());
 }
 
 TEST(GptEvaluator, FailsWhenTheLossIsBelowTheFloor) {
@@ -230,125 +194,37 @@ TEST(GptEvaluator, FailsWhenTheLossIsBelowTheFloor) {
   result.has_floor = true;
   result.windows = 100;
   result.excess = {.mean = -0.041, .standard_error = 0.01};
-  EXPECT_THROW(result.expect_no_leak(), InformationLeak);
+  EXPECT_THROW(result.check(), InformationLeak);
   result.excess.mean = -0.039;
-  EXPECT_NO_THROW(result.expect_no_leak());
+  EXPECT_NO_THROW(result.check());
 }
 
-TEST(GptTrain, LossFallsBelowUniformAndTheRunDirectoryIsComplete) {
-  const TemporaryDirectory directory;
-  const std::string out = directory.file("run");
-  const Outcome outcome = train_tiny(out, {"--steps", "60", "--eval-every", "30"});
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  const std::vector<json> log = timeless_log(out);
-  std::vector<json> evaluations;
-  for (const json& record : log) {
-    if (record["event"] == "eval") evaluations.push_back(record);
-  }
-  ASSERT_EQ(evaluations.size(), 2U);
-  EXPECT_LT(evaluations[1]["val_loss"].get<double>(), std::log(96.0) - 1.0);
-  EXPECT_GT(evaluations[1]["excess"].get<double>(), 0.0);
-  EXPECT_NEAR(evaluations[1]["val_loss"].get<double>() - evaluations[1]["floor"].get<double>(),
-              evaluations[1]["excess"].get<double>(), 1e-9);
-  for (const char* name :
-       {"config.json", "log.jsonl", "samples.txt", "best.safetensors", "last.safetensors"}) {
-    EXPECT_TRUE(fs::exists(out + "/" + name)) << name;
-  }
-  EXPECT_EQ(outcome.out.find('\r'), std::string::npos);  // not a terminal
-  EXPECT_THAT(outcome.out, HasSubstr("weights " + weights_of(out)));
-
-  const Outcome again = train_tiny(out, {"--steps", "1"});
-  EXPECT_EQ(again.status, 2);
-  EXPECT_THAT(again.errors, HasSubstr("never overwritten"));
-
-  const Outcome eval = run({"eval", out, "--device", "cpu", "--batch", "8", "--eval-batches", "2"});
-  EXPECT_EQ(eval.status, 0) << eval.errors;
-  EXPECT_THAT(eval.out, AllOf(HasSubstr("excess +"), HasSubstr("plan")));
-}
-
-TEST(GptTrain, TrainsOnTextAtBothLevels) {
-  const TemporaryDirectory directory;
-  const std::string path = directory.file("text.txt");
-  {
-    std::ofstream file(path);
-    for (int i = 0; i < 300; ++i)
-      file << "na\xc3\xafve caf\xc3\xa9 number " << i << "\n";
-  }
-  for (const std::string level : {"character", "byte"}) {
-    const std::string out = directory.file(level);
-    const Outcome outcome =
-        train_tiny(out, {"--text", path, "--level", level, "--steps", "20", "--accumulate", "2"});
-    ASSERT_EQ(outcome.status, 0) << outcome.errors;
-    const Checkpoint checkpoint = load_checkpoint(out);
-    ASSERT_TRUE(checkpoint.info.vocabulary.has_value());
-    EXPECT_EQ(checkpoint.info.vocabulary->size() == 256, level == "byte");
-    EXPECT_EQ(run({"sample", out, "--prompt", "caf\xc3\xa9", "--sample-chars", "5"}).status, 0);
-    EXPECT_EQ(run({"eval", out}).status, 2);  // needs --text
-    EXPECT_EQ(run({"eval", out, "--text", path, "--eval-batches", "1"}).status, 0);
+TEST(GptEvaluator, FailsWhenTheLossIsNotFinite) {
+  Evaluation result;
+  result.loss.mean = std::nan("");
+  EXPECT_THROW(result.check(), Error);
+  result.has_floor = true;
+  result.windows = 100;
+  result.excess.mean = std::nan("");
+  try {
+    result.check();
+    FAIL();
+  } catch (const InformationLeak&) {
+    FAIL() << "no number is no leak";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("is nan"));
   }
 }
 
-TEST(GptTrain, StopsAtTheTimeLimitWithAllFiles) {
-  const TemporaryDirectory directory;
-  const std::string out = directory.file("run");
-  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "0.3"});
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_TRUE(fs::exists(out + "/last.safetensors"));
-  EXPECT_LT(timeless_log(out).back()["step"].get<std::int64_t>(), 1000000);
-}
-
-TEST(GptTrain, FinishesTheStepOnCtrlC) {
-  const TemporaryDirectory directory;
-  const std::string out = directory.file("run");
-  std::thread sender([&] {
-    // The first log line of a step: the loop is running and listens.
-    for (int i = 0; i < 3000; ++i) {
-      std::ifstream file(out + "/log.jsonl");
-      for (std::string line; std::getline(file, line);) {
-        if (line.find("\"step\",") == std::string::npos) continue;
-        kill(getpid(), SIGINT);
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-  });
-  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "30"});
-  sender.join();
-  EXPECT_EQ(outcome.status, 130) << outcome.errors;
-  EXPECT_THAT(outcome.out, HasSubstr("sample with: lamina-gpt sample "));
-  EXPECT_EQ(timeless_log(out).back()["event"], "stop");
-  EXPECT_NO_THROW(load_checkpoint(out));
-}
-
-TEST(GptTrain, MeasuresSpeedOnRandomTokensAndPrintsTheProfile) {
-  const TemporaryDirectory directory;
-  const std::string out = directory.file("run");
-  const Outcome outcome = train_tiny(out, {"--random-tokens", "--profile", "--steps", "12"});
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_THAT(outcome.out, HasSubstr("blocks.1.mlp"));
-  EXPECT_EQ(run({"sample", out}).status, 1);  // no vocabulary
-}
-
-TEST(GptTrain, OneAndTwoThreadsGiveIdenticalWeights) {
-  const TemporaryDirectory directory;
-  std::vector<std::vector<json>> logs;
-  for (const std::string threads : {"1", "2"}) {
-    const std::string out = directory.file(threads);
-    const Outcome outcome = train_tiny(
-        out, {"--threads", threads, "--steps", "100", "--dropout", "0.1", "--eval-every", "50"});
-    ASSERT_EQ(outcome.status, 0) << outcome.errors;
-    logs.push_back(timeless_log(out));
-  }
-  EXPECT_EQ(logs[0], logs[1]);
-  EXPECT_THAT(logs[0].back()["weights"].get<std::string>(), HasSubstr("0x"));
-}
-
-TEST(GptTrain, AnotherSeedGivesOtherWeights) {
-  const TemporaryDirectory directory;
-  for (const std::string number : {"1", "2"}) {
-    ASSERT_EQ(train_tiny(directory.file(number), {"--seed", number, "--steps", "3"}).status, 0);
-  }
-  EXPECT_NE(weights_of(directory.file("1")), weights_of(directory.file("2")));
+TEST(GptEvaluator, KnowsTheFloorBeforeTheModelRuns) {
+  const auto source = corpus_source("easy");
+  const TokenLoader loader(*source, 4, 16, kCpu);
+  const data::Scenes scenes(data::SceneOptions::easy());
+  const std::optional<double> floor = Evaluator(loader, Split::validation, 3).floor();
+  ASSERT_TRUE(floor.has_value());
+  EXPECT_NEAR(*floor, scenes.floor(Split::validation, 0, 12, 16).mean, 1e-6);
+  const auto random = random_source(10, 1);
+  EXPECT_FALSE(Evaluator(TokenLoader(*random, 4, 16, kCpu), Split::validation, 3).floor());
 }
 
 TEST(GptCheckpoint, ComesBackAsItWasSaved) {
@@ -379,6 +255,57 @@ TEST(GptCheckpoint, RefusesWhatIsNone) {
   EXPECT_EQ(run({"sample", directory.file("x.safetensors")}).status, 1);
 }
 
+/// Saves a small model with changed metadata, and says what loading it throws.
+std::string error_of_metadata(const std::string& key, const std::string& value) {
+  const TemporaryDirectory directory;
+  Gpt model(small_config());
+  const std::string path = directory.file("model.safetensors");
+  nn::Metadata metadata = {
+      {"config", R"({"layers":2,"heads":2,"width":32,"context":16,"vocab":96,"dropout":0,)"
+                 R"("bias":true})"},
+      {"preset", "toy"},
+      {"corpus", "easy"},
+      {"step", "42"},
+      {"vocabulary", data::Vocabulary::builtin().to_json().dump()}};
+  metadata[key] = value;
+  if (value.empty()) metadata.erase(key);
+  nn::save_parameters(model, path, metadata);
+  try {
+    load_checkpoint(path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(GptCheckpoint, SaysWhatIsWrongWithItsMetadata) {
+  EXPECT_EQ(error_of_metadata("format", "lamina-gpt"), "");
+  EXPECT_THAT(error_of_metadata("config", ""), HasSubstr("there is no config"));
+  EXPECT_THAT(error_of_metadata("config", "{"), HasSubstr("config is not"));
+  EXPECT_THAT(error_of_metadata("config", R"({"layers": 0})"), HasSubstr("layers is 0"));
+  EXPECT_THAT(error_of_metadata("config", R"({"layers":2,"heads":3,"width":32,"context":16,)"
+                                          R"("vocab":96,"dropout":0,"bias":true})"),
+              HasSubstr("heads is 3, expected a divisor of width 32"));
+  EXPECT_THAT(error_of_metadata("step", "many"), HasSubstr("step is \"many\""));
+  EXPECT_THAT(error_of_metadata("vocabulary", R"({"level":"byte"})"),
+              HasSubstr("the vocabulary has 256 symbols, expected vocab 96"));
+}
+
+TEST(GptCheckpoint, NamesTheOtherOneWhenTheBestIsUnreadable) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(train_tiny(directory.file("run"), {"--steps", "1"}).status, 0);
+  std::ofstream(directory.file("run/best.safetensors")) << "broken";
+  EXPECT_THAT(run({"sample", directory.file("run")}).errors, HasSubstr("last.safetensors"));
+}
+
+TEST(GptSample, FailsWhenTheLogitsAreNotFinite) {
+  seed(9);
+  Gpt model(small_config());
+  model.tokens.weight.value().data<float>()[50 * 32] = std::nanf("");  // one class
+  const std::vector<std::int32_t> prompt = {9};
+  EXPECT_THROW(generate(model, prompt, {.count = 1, .length = 2}), Error);
+}
+
 TEST(GptSample, IsReproducibleAndGoesPastTheContext) {
   seed(7);
   Gpt model(small_config());
@@ -400,36 +327,6 @@ TEST(GptSample, TopOneIsTheLikeliestToken) {
   const SampleOptions top{.count = 1, .length = 20, .temperature = 1.0, .top_k = 1, .seed = 1};
   const SampleOptions cold{.count = 1, .length = 20, .temperature = 0.0, .top_k = 0, .seed = 2};
   EXPECT_EQ(generate(model, prompt, top), generate(model, prompt, cold));
-}
-
-using CudaGpt = testing::CudaTest;
-
-TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
-  const TemporaryDirectory directory;
-  for (const std::string dtype : {"bf16", "f32"}) {
-    std::vector<std::vector<json>> logs;
-    for (const std::string number : {"1", "2"}) {
-      const std::string out = directory.file(dtype + number);
-      const Outcome outcome = train_tiny(out, {"--device", "cuda", "--dtype", dtype, "--steps",
-                                               "100", "--dropout", "0.1", "--eval-every", "50"});
-      ASSERT_EQ(outcome.status, 0) << outcome.errors;
-      logs.push_back(timeless_log(out));
-    }
-    EXPECT_EQ(logs[0], logs[1]);
-  }
-}
-
-TEST_F(CudaGpt, FollowsTheCpu) {
-  const TemporaryDirectory directory;
-  std::vector<double> losses;
-  for (const std::string device : {"cpu", "cuda"}) {
-    const std::string out = directory.file(device);
-    const Outcome outcome = train_tiny(
-        out, {"--device", device, "--dtype", "f32", "--steps", "20", "--log-every", "10"});
-    ASSERT_EQ(outcome.status, 0) << outcome.errors;
-    losses.push_back(timeless_log(out).back()["best_val_loss"].get<double>());
-  }
-  EXPECT_NEAR(losses[0], losses[1], 2e-3);
 }
 
 }  // namespace

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+// lamina-gpt train in this process: its files, its log, how it ends, and that it is reproducible.
+#include "examples/gpt/checkpoint.h"
+#include "tests/examples/gpt_case.h"
+#include "tests/support/cuda_case.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <signal.h>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace lamina::gpt {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST(GptTrain, LossFallsBelowUniformAndTheRunDirectoryIsComplete) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome = train_tiny(out, {"--steps", "60", "--eval-every", "30"});
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  const std::vector<json> log = timeless_log(out);
+  std::vector<json> evaluations;
+  for (const json& record : log) {
+    if (record["event"] == "eval") evaluations.push_back(record);
+  }
+  ASSERT_EQ(evaluations.size(), 2U);
+  EXPECT_EQ(log[1]["step"], 1);  // the first line has the floor of the evaluations
+  EXPECT_EQ(log[1]["floor"], evaluations[0]["floor"]);
+  EXPECT_LT(evaluations[1]["val_loss"].get<double>(), std::log(96.0) - 1.0);
+  EXPECT_GT(evaluations[1]["excess"].get<double>(), 0.0);
+  EXPECT_NEAR(evaluations[1]["val_loss"].get<double>() - evaluations[1]["floor"].get<double>(),
+              evaluations[1]["excess"].get<double>(), 1e-9);
+  for (const char* name :
+       {"config.json", "log.jsonl", "samples.txt", "best.safetensors", "last.safetensors"}) {
+    EXPECT_TRUE(fs::exists(out + "/" + name)) << name;
+  }
+  EXPECT_EQ(outcome.out.find('\r'), std::string::npos);  // not a terminal
+  EXPECT_THAT(outcome.out, HasSubstr("weights " + weights_of(out)));
+
+  const Outcome again = train_tiny(out, {"--steps", "1"});
+  EXPECT_EQ(again.status, 2);
+  EXPECT_THAT(again.errors, HasSubstr("never overwritten"));
+
+  const Outcome eval = run({"eval", out, "--device", "cpu", "--batch", "8", "--eval-batches", "2"});
+  EXPECT_EQ(eval.status, 0) << eval.errors;
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("excess +"), HasSubstr("plan")));
+}
+
+TEST(GptTrain, TrainsOnTextAtBothLevels) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("text.txt");
+  {
+    std::ofstream file(path);
+    for (int i = 0; i < 300; ++i)
+      file << "na\xc3\xafve caf\xc3\xa9 number " << i << "\n";
+  }
+  for (const std::string level : {"character", "byte"}) {
+    const std::string out = directory.file(level);
+    const Outcome outcome =
+        train_tiny(out, {"--text", path, "--level", level, "--steps", "20", "--accumulate", "2"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const Checkpoint checkpoint = load_checkpoint(out);
+    ASSERT_TRUE(checkpoint.info.vocabulary.has_value());
+    EXPECT_EQ(checkpoint.info.vocabulary->size() == 256, level == "byte");
+    EXPECT_EQ(run({"sample", out, "--prompt", "caf\xc3\xa9", "--sample-chars", "5"}).status, 0);
+    EXPECT_EQ(run({"eval", out}).status, 2);  // needs --text
+    EXPECT_EQ(run({"eval", out, "--text", path, "--eval-batches", "1"}).status, 0);
+  }
+}
+
+TEST(GptTrain, StopsAtTheTimeLimitWithAllFiles) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "0.3"});
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_TRUE(fs::exists(out + "/last.safetensors"));
+  EXPECT_LT(timeless_log(out).back()["step"].get<std::int64_t>(), 1000000);
+  EXPECT_EQ(timeless_log(out).back()["reason"], "time limit");
+}
+
+TEST(GptTrain, EndsWithoutAStepWhenTheTimeLimitIsOverAtOnce) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome = train_tiny(out, {"--time-limit", "0.000001"});
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(timeless_log(out).back()["step"], 0);
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("0 steps (time limit)"), HasSubstr("0 tok/s")));
+  EXPECT_EQ(outcome.out.find("nan"), std::string::npos);
+}
+
+TEST(GptTrain, FailedStartLeavesNoRunDirectory) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run"), text = directory.file("short.txt");
+  std::ofstream(text) << "too short";
+  EXPECT_EQ(train_tiny(out, {"--text", text}).status, 1);
+  EXPECT_EQ(train_tiny(out, {"--text", "/proc/self/mem"}).status, 1);
+  EXPECT_FALSE(fs::exists(out));
+  const Outcome below_file = train_tiny(text + "/run", {"--steps", "1"});
+  EXPECT_EQ(below_file.status, 1);
+  EXPECT_THAT(below_file.errors, HasSubstr("cannot be made: Not a directory"));
+}
+
+TEST(GptTrain, ReportsThatStdoutFailedAndKeepsTheRun) {
+  const TemporaryDirectory directory;
+  std::ofstream full("/dev/full");
+  std::ostringstream errors;
+  Console console{.out = full, .errors = errors};
+  const std::vector<std::string> arguments = {"train",
+                                              "--preset",
+                                              "toy-cpu",
+                                              "--device",
+                                              "cpu",
+                                              "--layers",
+                                              "1",
+                                              "--width",
+                                              "32",
+                                              "--heads",
+                                              "2",
+                                              "--context",
+                                              "32",
+                                              "--batch",
+                                              "2",
+                                              "--steps",
+                                              "2",
+                                              "--eval-batches",
+                                              "1",
+                                              "--samples",
+                                              "0",
+                                              "--out",
+                                              directory.file("run")};
+  EXPECT_EQ(run_command(arguments, console), 1);
+  EXPECT_THAT(errors.str(), HasSubstr("stdout: writing failed"));
+  EXPECT_EQ(timeless_log(directory.file("run")).back()["event"], "end");
+}
+
+/// Acts when the log has an event: the run listens to signals by then.
+std::thread after(const std::string& event, const std::string& directory,
+                  const std::function<void()>& action) {
+  return std::thread([=] {
+    for (int i = 0; i < 3000; ++i) {
+      std::ifstream file(directory + "/log.jsonl");
+      for (std::string line; std::getline(file, line);) {
+        if (line.find("\"event\":\"" + event + "\"") == std::string::npos) continue;
+        action();
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+}
+
+TEST(GptTrain, FailingRunLogsItsError) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  // A checkpoint is first written under this name.
+  std::thread blocker =
+      after("start", out, [&] { fs::create_directory(out + "/last.safetensors.part"); });
+  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "1"});
+  blocker.join();
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(timeless_log(out).back()["event"], "error");
+  EXPECT_THAT(timeless_log(out).back()["what"].get<std::string>(), HasSubstr(".part"));
+}
+
+TEST(GptTrain, LeavesOutTheSamplesOnCtrlCAtTheEnd) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  std::thread sender = after("eval", out, [] { kill(getpid(), SIGINT); });
+  const Outcome outcome =
+      train_tiny(out, {"--steps", "2", "--samples", "64", "--sample-chars", "100000"});
+  sender.join();
+  EXPECT_EQ(outcome.status, 130) << outcome.errors;
+  EXPECT_EQ(timeless_log(out).back()["event"], "stop");
+  EXPECT_FALSE(fs::exists(out + "/samples.txt"));
+  EXPECT_EQ(load_checkpoint(out + "/last.safetensors").info.step, 2);
+}
+
+TEST(GptTrain, StopsCleanlyWhenTheTerminalGoesAway) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const auto previous = signal(SIGHUP, SIG_DFL);  // ignored below nohup
+  std::thread sender = after("step", out, [] { kill(getpid(), SIGHUP); });
+  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "30"});
+  sender.join();
+  (void)signal(SIGHUP, previous);
+  EXPECT_EQ(outcome.status, 129) << outcome.errors;
+  EXPECT_EQ(timeless_log(out).back()["event"], "stop");
+}
+
+TEST(GptTrain, FinishesTheStepOnCtrlC) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  std::thread sender = after("step", out, [] { kill(getpid(), SIGINT); });
+  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "30"});
+  sender.join();
+  EXPECT_EQ(outcome.status, 130) << outcome.errors;
+  EXPECT_THAT(outcome.out, HasSubstr("sample with: lamina-gpt sample "));
+  EXPECT_EQ(timeless_log(out).back()["event"], "stop");
+  EXPECT_NO_THROW(load_checkpoint(out));
+}
+
+TEST(GptTrain, MeasuresSpeedOnRandomTokensAndPrintsTheProfile) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome = train_tiny(out, {"--random-tokens", "--profile", "--steps", "12"});
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.out, HasSubstr("blocks.1.mlp"));
+  EXPECT_EQ(run({"sample", out}).status, 1);  // no vocabulary
+}
+
+TEST(GptTrain, OneAndTwoThreadsGiveIdenticalWeights) {
+  const TemporaryDirectory directory;
+  std::vector<std::vector<json>> logs;
+  for (const std::string threads : {"1", "2"}) {
+    const std::string out = directory.file(threads);
+    const Outcome outcome = train_tiny(
+        out, {"--threads", threads, "--steps", "100", "--dropout", "0.1", "--eval-every", "50"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    logs.push_back(timeless_log(out));
+  }
+  EXPECT_EQ(logs[0], logs[1]);
+  EXPECT_THAT(logs[0].back()["weights"].get<std::string>(), HasSubstr("0x"));
+}
+
+TEST(GptTrain, AnotherSeedGivesOtherWeights) {
+  const TemporaryDirectory directory;
+  for (const std::string number : {"1", "2"}) {
+    ASSERT_EQ(train_tiny(directory.file(number), {"--seed", number, "--steps", "3"}).status, 0);
+  }
+  EXPECT_NE(weights_of(directory.file("1")), weights_of(directory.file("2")));
+}
+
+using CudaGpt = testing::CudaTest;
+
+TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
+  const TemporaryDirectory directory;
+  for (const std::string dtype : {"bf16", "f32"}) {
+    std::vector<std::vector<json>> logs;
+    for (const std::string number : {"1", "2"}) {
+      const std::string out = directory.file(dtype + number);
+      const Outcome outcome = train_tiny(out, {"--device", "cuda", "--dtype", dtype, "--steps",
+                                               "100", "--dropout", "0.1", "--eval-every", "50"});
+      ASSERT_EQ(outcome.status, 0) << outcome.errors;
+      logs.push_back(timeless_log(out));
+    }
+    EXPECT_EQ(logs[0], logs[1]);
+  }
+}
+
+TEST_F(CudaGpt, FollowsTheCpu) {
+  const TemporaryDirectory directory;
+  std::vector<double> losses;
+  for (const std::string device : {"cpu", "cuda"}) {
+    const std::string out = directory.file(device);
+    const Outcome outcome = train_tiny(
+        out, {"--device", device, "--dtype", "f32", "--steps", "20", "--log-every", "10"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    losses.push_back(timeless_log(out).back()["best_val_loss"].get<double>());
+  }
+  EXPECT_NEAR(losses[0], losses[1], 2e-3);
+}
+
+}  // namespace
+}  // namespace lamina::gpt
