@@ -132,7 +132,8 @@ def main():
             print(f"bf16 {key}: error against f64 {our_error:.3e}, PyTorch's {their_error:.3e}")
             note(f"bf16 ratio, {key}", our_error / their_error, LIMITS["bf16 ratio"])
     if args.json:
-        results["command"] = " ".join(sys.argv)
+        results["shape"] = (f"{args.layers} layers, {args.heads} heads, width {args.width}, vocabulary "
+                            f"{args.vocab}, {args.batch} x {args.time} tokens")
         results["torch"] = torch.__version__
         results["gpu"] = torch.cuda.get_device_name() if args.device.startswith("cuda") else "cpu"
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
