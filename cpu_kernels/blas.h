@@ -14,7 +14,7 @@ namespace lamina::kernels::cpu {
 
 /// Keeps OpenBLAS from starting threads of its own; nothing with another CBLAS.
 inline void use_one_blas_thread() {
-  [[maybe_unused]] static const bool once = [] {
+  [[maybe_unused]] static const bool kOnce = [] {
     if (openblas_set_num_threads != nullptr) openblas_set_num_threads(1);
     return true;
   }();
