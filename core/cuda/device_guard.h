@@ -3,30 +3,23 @@
 // back.
 #pragma once
 
-#include "core/cuda/check.h"
+#include "core/cuda/runtime.h"
 
 namespace lamina::cuda {
 
 class DeviceGuard {
  public:
-  explicit DeviceGuard(int device) {
-    LAMINA_CUDA_CHECK(cudaGetDevice(&previous_));
-    if (previous_ != device) {
-      LAMINA_CUDA_CHECK(cudaSetDevice(device));
-      changed_ = true;
-    }
-  }
+  explicit DeviceGuard(int device) : previous_(exchange_device(device)) {}
 
   ~DeviceGuard() {
-    if (changed_) cudaSetDevice(previous_);
+    if (previous_ >= 0) restore_device(previous_);
   }
 
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int previous_ = 0;
-  bool changed_ = false;
+  int previous_;
 };
 
 }  // namespace lamina::cuda
