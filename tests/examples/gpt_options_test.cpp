@@ -52,7 +52,7 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
                                                        {"--lr", "nan"},
                                                        {"--dropout", "1"},
                                                        {"--beta1", "1"},
-                                                       {"--heads", "3"},
+                                                       {"--heads", "5"},
                                                        {"--dtype", "f64"},
                                                        {"--device", "tpu"},
                                                        {"--schedule", "step"},
