@@ -11,6 +11,7 @@
 #include "core/random.h"
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace lamina {
@@ -68,18 +69,23 @@ Var softmax(const Var& x);
 Var causal_softmax(const Var& x);
 
 /// Normalises each row of x to zero mean and unit variance, then scales and shifts.
-/// x: [..., cols]. weight, bias: [cols] or empty, dtype of x or f32. Saves mean and rstd (8 bytes
-/// per row) besides x. Ba et al. 2016, https://arxiv.org/abs/1607.06450, eq. 3 and 4.
-Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps = 1e-5);
+/// x: [..., cols]. The result has the dtype of x, or `dtype`, which may be narrower: f16 or bf16
+/// for an f32 residual stream, f32 for an f64 one on the CPU. weight, bias: [cols] or empty, of the
+/// dtype of the result or f32. Saves mean and rstd (8 bytes per row) besides x when a gradient will
+/// be asked for. Ba et al. 2016, https://arxiv.org/abs/1607.06450, eq. 3 and 4.
+Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps = 1e-5,
+               std::optional<DType> dtype = {});
 
 struct AddLayerNormResult {
-  Var sum;         // residual + dropout(x)
-  Var normalized;  // layer_norm(sum)
+  Var sum;         // residual + dropout(x), dtype of residual
+  Var normalized;  // layer_norm(sum), dtype of x
 };
 
 /// The residual add, and dropout of x before it if p > 0 (generator is then required), fused with
-/// the LayerNorm that follows: one kernel in each direction. residual, x: [..., cols]. The gradient
-/// of x carries its column sum, which a preceding linear() takes as its bias gradient.
+/// the LayerNorm that follows: one kernel in each direction. residual, x: [..., cols]. The residual
+/// has the dtype of x or a wider one: f32 beside f16 or bf16; f64 beside f32 on the CPU. The
+/// moments are those of the sum in its own dtype. The gradient of x carries its column sum, which a
+/// preceding linear() takes as its bias gradient.
 AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
                                   const Var& bias, double eps = 1e-5, double p = 0.0,
                                   Generator* generator = nullptr);

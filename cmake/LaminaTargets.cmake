@@ -55,10 +55,12 @@ if(LAMINA_HAS_CUDA)
     $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo;--expt-relaxed-constexpr;--extended-lambda;-Xcompiler=-Wall,-Wextra>)
 endif()
 
-# lamina_layer(<name> SOURCES ... DEPENDS ...): the static library lamina::<name>.
+# lamina_layer(<name> SOURCES ... DEPENDS ...): the static library lamina::<name>. Position-independent,
+# as liblamina_kernels.so contains parts of it.
 function(lamina_layer name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS")
   add_library(lamina_${name} STATIC ${arg_SOURCES})
   add_library(lamina::${name} ALIAS lamina_${name})
+  set_target_properties(lamina_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(lamina_${name} PUBLIC lamina_options ${arg_DEPENDS})
 endfunction()

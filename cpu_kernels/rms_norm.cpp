@@ -20,7 +20,7 @@ void forward(const RmsNorm& args) {
     T* const y = cpu::row_of<T>(args.y, row);
     const T squares = cpu::lane_sum<T>(cols, [&](std::int64_t c) { return x[c] * x[c]; });
     const T rstd = T{1} / std::sqrt(squares / static_cast<T>(cols) + static_cast<T>(args.eps));
-    args.rstd.as<T>()[row] = rstd;
+    if (args.rstd) args.rstd.as<T>()[row] = rstd;
 #pragma omp simd
     for (std::int64_t c = 0; c < cols; ++c)
       y[c] = x[c] * rstd * w[c];

@@ -3,9 +3,23 @@
 // residual. See docs/kernels/layer_norm.md.
 #include "core/kernels/rms_norm.h"
 #include "cuda_kernels/row_norm_backward.cuh"
+#include "cuda_kernels/row_norm_forward.cuh"
 
 namespace lamina::kernels {
+
+using row_norm::Norm;
+
 namespace {
+
+LayerNorm as_layer_norm(const RmsNorm& args) {
+  LayerNorm same{};
+  same.x = args.x;
+  same.weight = args.weight;
+  same.y = args.y;
+  same.rstd = args.rstd;
+  same.eps = args.eps;
+  return same;
+}
 
 LayerNormBackward as_layer_norm(const RmsNormBackward& args) {
   LayerNormBackward same{};
@@ -23,27 +37,39 @@ LayerNormBackward as_layer_norm(const RmsNormBackward& args) {
 
 }  // namespace
 
-void run(const RmsNorm& args, CudaStream stream) {
-  if (args.x.rows == 0 || args.x.cols == 0) return;
-  row_norm::check_extents(RmsNorm::kName, args.x);
-  LayerNorm same{};
-  same.x = args.x;
-  same.weight = args.weight;
-  same.y = args.y;
-  same.rstd = args.rstd;
-  same.eps = args.eps;
-  dispatch_cuda_float(args.x.dtype, RmsNorm::kName, [&]<class T>() {
-    row_norm::launch_forward<T, row_norm::Norm::rms, false>(same, stream);
-  });
+tuning::RowProblem row_problem(const RmsNorm& args, CudaStream stream) {
+  return row_norm::forward_problem(as_layer_norm(args), RmsNorm::kName, stream);
 }
 
-void run(const RmsNormBackward& args, CudaStream stream) {
-  row_norm::launch_backward<row_norm::Norm::rms>(as_layer_norm(args), RmsNormBackward::kName,
-                                                 stream);
+tuning::RowProblem row_problem(const RmsNormBackward& args, CudaStream stream) {
+  return row_norm::backward_problem(as_layer_norm(args), RmsNormBackward::kName, stream);
+}
+
+void run_with(const tuning::RowPolicy& policy, const RmsNorm& args, CudaStream stream) {
+  row_norm::launch_forward<Norm::rms>(policy, as_layer_norm(args), row_problem(args, stream),
+                                      RmsNorm::kName, stream);
+}
+
+void run(const RmsNorm& args, CudaStream stream) {
+  run_with(tuning::forward_policy(row_problem(args, stream)), args, stream);
+}
+
+std::int64_t workspace_bytes(const tuning::RowPolicy& policy, const RmsNormBackward& args,
+                             CudaStream stream) {
+  return row_norm::backward_workspace_bytes(policy, as_layer_norm(args), row_problem(args, stream));
 }
 
 std::int64_t workspace_bytes(const RmsNormBackward& args, CudaStream stream) {
-  return row_norm::backward_workspace_bytes(as_layer_norm(args), stream);
+  return workspace_bytes(tuning::backward_policy(row_problem(args, stream)), args, stream);
+}
+
+void run_with(const tuning::RowPolicy& policy, const RmsNormBackward& args, CudaStream stream) {
+  row_norm::launch_backward<Norm::rms>(policy, as_layer_norm(args), row_problem(args, stream),
+                                       RmsNormBackward::kName, stream);
+}
+
+void run(const RmsNormBackward& args, CudaStream stream) {
+  run_with(tuning::backward_policy(row_problem(args, stream)), args, stream);
 }
 
 }  // namespace lamina::kernels

@@ -1,29 +1,45 @@
 // SPDX-License-Identifier: MIT
-// What LayerNorm and RMSNorm share on CUDA: operands of a row in registers, dropout, and the
-// forward kernel. RMSNorm is the LayerNorm contract without mean, bias and residual. The backward
-// kernels are in row_norm_backward.cuh.
+// What the row kernels of LayerNorm and RMSNorm share: which thread has which elements, parameters,
+// dropout, sums over a row, and rows on their way to shared memory. RMSNorm is the LayerNorm
+// contract without mean, bias and residual. T is the type of y and dy, S that of the residual
+// stream: the same, or f32 for 16-bit T.
 #pragma once
 
 #include "core/check.h"
 #include "core/kernels/layer_norm.h"
-#include "cuda_kernels/device/block.cuh"
 #include "cuda_kernels/device/vector.cuh"
+#include "cuda_kernels/device/warp.cuh"
 #include "cuda_kernels/dispatch.cuh"
+#include "cuda_kernels/launch_kernel.cuh"
+#include "cuda_kernels/row_norm.h"
 #include "cuda_kernels/tuning/layer_norm.h"
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cooperative_groups.h>
 #include <cstdint>
 #include <initializer_list>
 #include <string_view>
+#include <type_traits>
 
 namespace lamina::kernels::row_norm {
 
 using device::Pack;
+using tuning::RowPolicy;
+using tuning::RowProblem;
+using tuning::RowVariant;
 
 enum class Norm : std::uint8_t { layer, rms };
 
-inline constexpr int kMaxThreads = 512;  // per block, of every variant
+inline constexpr int kMaxThreads = tuning::kMaxRowThreads;
+inline constexpr int kMaxWarps = kMaxThreads / device::kWarpSize;
+inline constexpr int kMaxCluster = tuning::kMaxRowCluster;
+
+/// Elements of a pack: 16 bytes of the wider type.
+template <class T, class S>
+inline constexpr int kPackWidth = 16 /
+                                  static_cast<int>(sizeof(S) > sizeof(T) ? sizeof(S) : sizeof(T));
 
 /// First element of row `row`.
 template <class T>
@@ -31,32 +47,47 @@ __device__ __forceinline__ T* row_of(const Rows& view, std::int64_t row) {
   return static_cast<T*>(view.data) + row * view.stride;
 }
 
-/// kWidth elements of a weight or bias of dtype T or f32; `fallback` when there is none.
-template <class T, int kWidth>
-__device__ __forceinline__ void load_parameter(const Flat& parameter, int col, float fallback,
-                                               float (&to)[kWidth]) {
-  if (parameter.data == nullptr) {
+/// 1 in each element of a word of W.
+template <class W>
+inline constexpr unsigned kOnes = 0x3f800000U;
+template <>
+inline constexpr unsigned kOnes<__half> = 0x3c003c00U;
+template <>
+inline constexpr unsigned kOnes<__nv_bfloat16> = 0x3f803f80U;
+
+/// kWidth elements of a weight or bias in their own type.
+template <class W, int kWidth>
+class Parameters {
+ public:
+  /// Reads them; `fill` in each word when there is no such operand or `valid` is false.
+  __device__ __forceinline__ Parameters(const Flat& parameter, int col, bool valid, unsigned fill) {
+    const bool is_there = valid && parameter.data != nullptr;
+    const W* const from = static_cast<const W*>(parameter.data) + col;
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      to[i] = fallback;
-  } else if (sizeof(T) == sizeof(float) || parameter.dtype == DType::f32) {
-    constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
-    const float* from = static_cast<const float*>(parameter.data) + col;
+    for (int i = 0; i < kPieces; ++i) {
+      pieces_[i] =
+          device::load_pack_if<kPiece, device::Keep::cached>(from + i * kPiece, is_there, fill);
+    }
+  }
+
+  Parameters() = default;
+
+  __device__ __forceinline__ void get(float (&to)[kWidth]) const {
 #pragma unroll
-    for (int i = 0; i < kWidth; i += kPiece) {
-      const auto piece = device::load_constant_pack<kPiece>(from + i);
+    for (int i = 0; i < kPieces; ++i) {
+      float piece[kPiece];
+      device::to_floats(pieces_[i], piece);
 #pragma unroll
       for (int j = 0; j < kPiece; ++j)
-        to[i + j] = piece[j];
+        to[i * kPiece + j] = piece[j];
     }
-  } else {
-    const T* from = static_cast<const T*>(parameter.data) + col;
-    const auto pack = device::load_constant_pack<kWidth>(from);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      to[i] = pack.at(i);
   }
-}
+
+ private:
+  static constexpr int kPiece = std::min(kWidth, device::kVectorWidth<W>);
+  static constexpr int kPieces = kWidth / kPiece;
+  Pack<W, kPiece> pieces_[kPieces];
+};
 
 /// Dropout with the mask recomputed from Philox: element i takes word i % 4 of block i / 4.
 struct DropMask {
@@ -95,175 +126,350 @@ struct DropMask {
   }
 };
 
-/// Column of the first element of a thread's pack number `pack`.
-template <int kWidth>
-__device__ __forceinline__ int column_of(int pack) {
-  return (pack * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * kWidth;
-}
-
-/// residual + dropout(x), rounded to T.
-template <class T, int kWidth>
-__device__ __forceinline__ Pack<T, kWidth> add_residual(const Pack<T, kWidth>& x,
-                                                        const Pack<T, kWidth>& residual,
+/// residual + dropout(x), rounded to S.
+template <class S, class T, int kWidth>
+__device__ __forceinline__ Pack<S, kWidth> add_residual(const Pack<T, kWidth>& x,
+                                                        const Pack<S, kWidth>& residual,
                                                         const DropMask& mask,
                                                         std::int64_t element) {
-  Pack<T, kWidth> sum;
-  if (mask.threshold == 0) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      sum.set(i, residual.at(i) + x.at(i));
-  } else {
+  float sum[kWidth];
+  float added[kWidth];
+  device::to_floats(residual, sum);
+  device::to_floats(x, added);
+  if (mask.threshold != 0) {
     float factors[kWidth];
     mask.factors(element, factors);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      // A dropped element is not multiplied: 0 * inf would be NaN.
-      const float kept = factors[i] == 0.0F ? 0.0F : x.at(i) * factors[i];
-      sum.set(i, residual.at(i) + kept);
-    }
+    for (int i = 0; i < kWidth; ++i)  // a dropped element is not multiplied: 0 * inf would be NaN
+      added[i] = factors[i] == 0.0F ? 0.0F : added[i] * factors[i];
   }
-  return sum;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i)
+    sum[i] += added[i];
+  return device::from_floats<S>(sum);
 }
 
-/// One group of blockDim.x threads per row, blockDim.y rows per block. With kElements > 0 each
-/// thread keeps that many elements of the row, packed, in registers and x is read once; with 0 the
-/// row (after the first pass: the sum) is read again in every pass. The moments are a corrected
-/// two-pass: the mean of x - mean, which rounding keeps from being 0, corrects both mean and
-/// variance.
-template <class T, Norm kNorm, bool kResidual, int kWidth, int kElements>
-__global__ void __launch_bounds__(kMaxThreads, 1)
-    forward(const LayerNorm args, const DropMask mask) {
-  constexpr int kPacks = kElements / kWidth;
-  using Held = Pack<T, kWidth>;
-  __shared__ device::GroupScratch<1> scratch_one;
-  __shared__ device::GroupScratch<2> scratch_two;
-  int slot_one = 0;
-  int slot_two = 0;
-
-  const std::int64_t row = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  const int cols =
-      row < args.x.rows ? static_cast<int>(args.x.cols) : 0;  // no early exit: barriers
-  const T* const x = row_of<const T>(args.x, row);
-  const T* source = x;
-  Held held[kPacks > 0 ? kPacks : 1];
-
-  if constexpr (kPacks > 0) {
+/// Sum of a pack by halves: short chains of dependent additions.
+template <int kWidth>
+__device__ __forceinline__ float pairwise_sum(const float (&values)[kWidth]) {
+  if constexpr (kWidth == 1) {
+    return values[0];
+  } else {
+    float halves[kWidth / 2];
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int col = column_of<kWidth>(p);
-      if (col < cols) held[p] = device::load_pack<kWidth>(x + col);
-    }
+    for (int i = 0; i < kWidth / 2; ++i)
+      halves[i] = values[i] + values[i + kWidth / 2];
+    return pairwise_sum(halves);
   }
-  if constexpr (kResidual) {
-    const T* const residual = row_of<const T>(args.residual, row);
-    T* const sum = row_of<T>(args.sum, row);
-    const std::int64_t element = row * args.x.cols;
-    source = sum;
-    if constexpr (kPacks > 0) {
-      constexpr int kChunk =
-          kElements > 32 ? 32 / kWidth : kPacks;  // loads in flight; more would spill
-#pragma unroll
-      for (int first = 0; first < kPacks; first += kChunk) {
-        Held added[kChunk];
-#pragma unroll
-        for (int p = 0; p < kChunk; ++p) {
-          const int col = column_of<kWidth>(first + p);
-          if (col < cols) added[p] = device::load_pack<kWidth>(residual + col);
-        }
-#pragma unroll
-        for (int p = 0; p < kChunk; ++p) {
-          const int col = column_of<kWidth>(first + p);
-          if (col >= cols) continue;
-          held[first + p] = add_residual(held[first + p], added[p], mask, element + col);
-          device::store_pack(sum + col, held[first + p]);
-        }
-      }
-    } else {
-      const int step = static_cast<int>(blockDim.x) * kWidth;
-      for (int col = column_of<kWidth>(0); col < cols; col += step) {
-        const Held added = device::load_pack<kWidth>(residual + col);
-        const Held value = device::load_pack<kWidth>(x + col);
-        device::store_pack(sum + col, add_residual(value, added, mask, element + col));
-      }
-    }
+}
+
+/// The thread block cluster of this block. Below sm_90 there are none; kernels for them are
+/// compiled but never chosen.
+struct Cluster {
+#if __CUDA_ARCH__ >= 900
+  static __device__ __forceinline__ unsigned rank() {
+    return cooperative_groups::this_cluster().block_rank();
   }
 
-  // Calls visit(column, pack) for each pack of this thread.
-  const auto for_each_pack = [&](auto&& visit) {
-    if constexpr (kPacks > 0) {
-#pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        const int col = column_of<kWidth>(p);
-        device::keep_packed(held[p]);
-        if (col < cols) visit(col, held[p]);
-      }
+  static __device__ __forceinline__ unsigned blocks() {
+    return cooperative_groups::this_cluster().num_blocks();
+  }
+
+  static __device__ __forceinline__ void arrive() {
+    cooperative_groups::this_cluster().barrier_arrive();
+  }
+
+  static __device__ __forceinline__ void wait() {
+    cooperative_groups::this_cluster().barrier_wait();
+  }
+
+  static __device__ __forceinline__ float* shared_of(float* own, unsigned rank) {
+    return cooperative_groups::this_cluster().map_shared_rank(own, rank);
+  }
+#else
+  static __device__ __forceinline__ unsigned rank() {
+    return 0;
+  }
+
+  static __device__ __forceinline__ unsigned blocks() {
+    return 1;
+  }
+
+  static __device__ __forceinline__ void arrive() {}
+
+  static __device__ __forceinline__ void wait() {}
+
+  static __device__ __forceinline__ float* shared_of(float* own, unsigned) {
+    return own;
+  }
+#endif
+};
+
+/// How far apart the threads of a row can be.
+enum class RowReach : std::uint8_t { block, cluster };
+
+/// Which elements of a row a thread has. The row belongs to the threads with its threadIdx.y, in
+/// all blocks of the cluster if there are several; neighbours have neighbouring packs.
+struct RowThreads {
+  int index;  // of this thread among those of the row
+  int count;
+  int group;   // of this block (cluster) in the grid: it works on blockDim.y rows at a time
+  int groups;  // in the grid
+
+  template <RowReach kReach>
+  static __device__ __forceinline__ RowThreads of_block() {
+    const int x = static_cast<int>(threadIdx.x);
+    const int threads = static_cast<int>(blockDim.x);
+    if constexpr (kReach == RowReach::cluster) {
+      const auto blocks = static_cast<int>(Cluster::blocks());
+      return {static_cast<int>(Cluster::rank()) * threads + x, blocks * threads,
+              static_cast<int>(blockIdx.x) / blocks, static_cast<int>(gridDim.x) / blocks};
     } else {
-      const int step = static_cast<int>(blockDim.x) * kWidth;
-      for (int col = column_of<kWidth>(0); col < cols; col += step) {
-        visit(col, device::load_pack<kWidth>(source + col));
-      }
+      return {x, threads, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)};
     }
+  }
+
+  template <int kWidth>
+  __device__ __forceinline__ int column(int pack) const {
+    return (pack * count + index) * kWidth;
+  }
+};
+
+/// Adds numbers over the threads of a row, in a fixed order, in two steps with a barrier between
+/// them, so that a kernel can do other work before the total. All threads of the block (of the
+/// cluster) make the same calls. Each warp adds up by shuffles; then every thread adds up the
+/// warps' sums itself, which takes less time than shuffles again.
+template <RowReach kReach>
+class RowSum {
+  static constexpr bool kCluster = kReach == RowReach::cluster;
+  static constexpr int kMaxValues = 2;
+  static constexpr int kQuad = 4;      // sums that are read at a time
+  static constexpr int kMaxSums = 32;  // of the warps of all rows, each row padded to quads
+
+ public:
+  /// Two slots, used in turn: one barrier per sum is enough.
+  struct alignas(16) Scratch {
+    float sums[2][kCluster ? kMaxCluster : 1][kMaxValues][kMaxSums];
   };
 
-  const float count = static_cast<float>(args.x.cols);
-  float mean = 0.0F;
-  float correction = 0.0F;  // mean of x - mean
-  float variance = 0.0F;    // mean square for RMSNorm
-  if constexpr (kNorm == Norm::layer) {
-    float sums[1] = {};
-    for_each_pack([&](int, const Held& pack) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i)
-        sums[0] += pack.at(i);
-    });
-    device::group_sum(sums, scratch_one, slot_one);
-    mean = sums[0] / count;
-    float moments[2] = {};  // of x - mean: sum, sum of squares
-    for_each_pack([&](int, const Held& pack) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        const float centred = pack.at(i) - mean;
-        moments[0] += centred;
-        moments[1] = fmaf(centred, centred, moments[1]);
-      }
-    });
-    device::group_sum(moments, scratch_two, slot_two);
-    correction = moments[0] / count;
-    variance = (moments[1] - moments[0] * correction) / count;
-    if (variance < 0.0F) variance = 0.0F;  // rounding on a constant row; a NaN stays
-  } else {
-    float squares[1] = {};
-    for_each_pack([&](int, const Held& pack) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i)
-        squares[0] = fmaf(pack.at(i), pack.at(i), squares[0]);
-    });
-    device::group_sum(squares, scratch_one, slot_one);
-    variance = squares[0] / count;
-  }
-  const float rstd = __frsqrt_rn(variance + static_cast<float>(args.eps));
-  const float shift = -correction * rstd;
-
-  if (row >= args.x.rows) return;
-  if (threadIdx.x == 0) {
-    if (args.mean.data != nullptr) static_cast<float*>(args.mean.data)[row] = mean + correction;
-    if (args.rstd.data != nullptr) static_cast<float*>(args.rstd.data)[row] = rstd;
-  }
-  T* const y = row_of<T>(args.y, row);
-  for_each_pack([&](int col, const Held& pack) {
-    float weight[kWidth];
-    float bias[kWidth];
-    load_parameter<T>(args.weight, col, 1.0F, weight);
-    load_parameter<T>(args.bias, col, 0.0F, bias);
-    Held out;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float normal = fmaf(pack.at(i) - mean, rstd, shift);
-      out.set(i, fmaf(normal, weight[i], bias[i]));
+  __device__ __forceinline__ explicit RowSum(Scratch& scratch) {
+    const unsigned warps = blockDim.x / device::kWarpSize;
+    const unsigned warp = threadIdx.x / device::kWarpSize;
+    is_within_warp_ = !kCluster && blockDim.x <= device::kWarpSize;
+    quads_ = static_cast<int>((warps + kQuad - 1) / kQuad);
+    unsigned rank = 0;
+    if constexpr (kCluster) {
+      rank = Cluster::rank();
+      blocks_ = static_cast<int>(Cluster::blocks());
     }
-    device::store_pack(y + col, out);
-  });
+    row_ = &scratch.sums[0][0][0][threadIdx.y * static_cast<unsigned>(quads_) * kQuad];
+    own_ = row_ + rank * kBlockPitch + warp;
+    if (is_within_warp_) return;
+    float* const all = &scratch.sums[0][0][0][0];
+    const unsigned threads = blockDim.x * blockDim.y;
+    for (unsigned i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * kSlotPitch; i += threads)
+      all[i] = 0.0F;  // what fills up the quads is never written again
+  }
+
+  /// Once before all else: all blocks of the cluster are there, all of scratch is set.
+  __device__ __forceinline__ void start() const {
+    if constexpr (kCluster) {
+      Cluster::arrive();
+      Cluster::wait();
+    } else if (!is_within_warp_) {
+      __syncthreads();
+    }
+  }
+
+  /// What the threads of a row did before is done when one of them goes on.
+  __device__ __forceinline__ void synchronise() const {
+    arrive();
+    wait();
+  }
+
+  /// Hands `values` of this thread in.
+  template <int kValues>
+  __device__ __forceinline__ void add(const float (&values)[kValues]) {
+#pragma unroll
+    for (int k = 0; k < kValues; ++k)
+      kept_[k] = values[k];
+    if (blockDim.x >= device::kWarpSize) {
+#pragma unroll
+      for (int k = 0; k < kValues; ++k)
+        kept_[k] = device::warp_sum(kept_[k]);
+    } else {
+      for (unsigned offset = blockDim.x / 2; offset > 0; offset /= 2) {
+#pragma unroll
+        for (int k = 0; k < kValues; ++k)
+          kept_[k] += __shfl_xor_sync(device::kFullWarp, kept_[k], offset);
+      }
+    }
+    if (is_within_warp_ || threadIdx.x % device::kWarpSize != 0) return;
+#pragma unroll
+    for (int k = 0; k < kValues; ++k) {
+      float* const to = own_ + slot_ + k * kMaxSums;
+      if constexpr (kCluster) {
+        for (int block = 0; block < blocks_; ++block)
+          *Cluster::shared_of(to, static_cast<unsigned>(block)) = kept_[k];
+      } else {
+        *to = kept_[k];
+      }
+    }
+  }
+
+  /// Between add() and total(): arrive(), anything else, wait().
+  __device__ __forceinline__ void arrive() const {
+    if constexpr (kCluster) Cluster::arrive();
+  }
+
+  __device__ __forceinline__ void wait() const {
+    if constexpr (kCluster) {
+      Cluster::wait();
+    } else if (!is_within_warp_) {
+      __syncthreads();  // not a barrier for each row: with those only four blocks share an SM
+    }
+  }
+
+  /// The sums, once; the next add() may follow at once.
+  template <int kValues>
+  __device__ __forceinline__ void total(float (&values)[kValues]) {
+    if (is_within_warp_) {
+#pragma unroll
+      for (int k = 0; k < kValues; ++k)
+        values[k] = kept_[k];
+      return;
+    }
+#pragma unroll
+    for (int k = 0; k < kValues; ++k)
+      values[k] = 0.0F;
+    if constexpr (kCluster) {  // a lane for each warp of the cluster, up to 128
+      const int warps = static_cast<int>(blockDim.x) / device::kWarpSize;
+      const int lane = static_cast<int>(threadIdx.x) % device::kWarpSize;
+      for (int block = lane / kMaxWarps; block < blocks_; block += device::kWarpSize / kMaxWarps) {
+        if (lane % kMaxWarps >= warps) continue;
+        const float* const from = row_ + slot_ + block * kBlockPitch + lane % kMaxWarps;
+#pragma unroll
+        for (int k = 0; k < kValues; ++k)
+          values[k] += from[k * kMaxSums];
+      }
+#pragma unroll
+      for (int k = 0; k < kValues; ++k)
+        values[k] = device::warp_sum(values[k]);
+    } else {
+#pragma unroll 1
+      for (int quad = 0; quad < quads_; ++quad) {
+#pragma unroll
+        for (int k = 0; k < kValues; ++k) {
+          const float4 sums =
+              *reinterpret_cast<const float4*>(row_ + slot_ + k * kMaxSums + quad * kQuad);
+          values[k] += (sums.x + sums.y) + (sums.z + sums.w);
+        }
+      }
+    }
+    slot_ = kSlotPitch - slot_;
+  }
+
+  /// `condition`, which is the same in all threads of a row, in any row of the warp.
+  __device__ __forceinline__ bool any(bool condition) const {
+    return is_within_warp_ ? __any_sync(device::kFullWarp, condition) : condition;
+  }
+
+  /// add(), the barrier and total().
+  template <int kValues>
+  __device__ __forceinline__ void reduce(float (&values)[kValues]) {
+    add(values);
+    arrive();
+    wait();
+    total(values);
+  }
+
+ private:
+  static constexpr int kBlockPitch = kMaxValues * kMaxSums;
+  static constexpr int kSlotPitch = (kCluster ? kMaxCluster : 1) * kBlockPitch;
+
+  float* row_;    // the sums of this row, of the first block, in slot 0
+  float* own_;    // this warp's
+  int slot_ = 0;  // 0 or kSlotPitch
+  int quads_;     // of sums per row, value and block
+  int blocks_ = 1;
+  bool is_within_warp_;  // one warp has all of the row
+  float kept_[kMaxValues] = {};
+};
+
+/// Starts a copy of one pack to shared memory, past the first-level cache if it is 16 bytes.
+template <class Packed>
+__device__ __forceinline__ void copy_async(Packed* shared, const Packed* global) {
+  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  if constexpr (sizeof(Packed) == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  } else if constexpr (sizeof(Packed) == 8 || sizeof(Packed) == 4) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global),
+                 "n"(sizeof(Packed))
+                 : "memory");
+  } else {
+    *shared = *global;
+  }
 }
+
+/// Ends a group of copies; every thread ends as many groups as the others, empty ones too.
+__device__ __forceinline__ void end_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most `pending` (below kMaxStages) of this thread's groups of copies are on their
+/// way.
+__device__ __forceinline__ void wait_for_copies(int pending) {
+  switch (pending) {
+    case 0:
+      asm volatile("cp.async.wait_group 0;" ::: "memory");
+      return;
+    case 1:
+      asm volatile("cp.async.wait_group 1;" ::: "memory");
+      return;
+    case 2:
+      asm volatile("cp.async.wait_group 2;" ::: "memory");
+      return;
+    default:
+      asm volatile("cp.async.wait_group 3;" ::: "memory");
+  }
+}
+
+/// This thread's packs of one operand's row in shared memory. A thread reads only what it copied
+/// there itself, so rows need no barrier.
+template <class X, int kWidth, int kPacks>
+struct StagedPacks {
+  using Packed = Pack<X, kWidth>;
+  Packed* own;
+  int pitch;  // packs from one of this thread's to the next
+
+  /// Bytes for all threads of a row in a block.
+  static constexpr int bytes(int threads) {
+    return threads * kPacks * static_cast<int>(sizeof(Packed));
+  }
+
+  __device__ __forceinline__ explicit StagedPacks(std::byte* base)
+      : own(reinterpret_cast<Packed*>(base) + threadIdx.x), pitch(static_cast<int>(blockDim.x)) {}
+
+  __device__ __forceinline__ Packed operator[](int pack) const {
+    return device::load_pack<kWidth>(reinterpret_cast<const X*>(own + pack * pitch));
+  }
+
+  __device__ __forceinline__ void clear_beyond(const RowThreads& threads, int cols) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (threads.column<kWidth>(p) >= cols) own[p * pitch] = Packed{};
+  }
+
+  /// `from` is this thread's first element of the row.
+  __device__ __forceinline__ void fetch(const X* from, const RowThreads& threads, int cols) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (threads.column<kWidth>(p) >= cols) continue;
+      copy_async(own + p * pitch,
+                 reinterpret_cast<const Packed*>(from + p * threads.count * kWidth));
+    }
+  }
+};
 
 /// True when all operands of a row kernel allow 16-byte accesses.
 inline bool allows_vectors(std::initializer_list<Rows> matrices,
@@ -285,38 +491,57 @@ inline void check_extents(std::string_view op, const Rows& x) {
                x.rows, " rows of ", x.cols, ", expected below 2^31 of below 2^30");
 }
 
-template <class T, Norm kNorm, bool kResidual>
-void launch_forward(const LayerNorm& args, CudaStream stream) {
-  const bool has_vectors =
-      allows_vectors({args.x, args.residual, args.sum, args.y}, {args.weight, args.bias});
-  constexpr int kVector = device::kVectorWidth<T>;
-  const tuning::RowPolicy policy =
-      tuning::layer_norm_forward(args.x.cols, has_vectors ? kVector : 1, sizeof(T));
-  const dim3 block(static_cast<unsigned>(policy.threads_per_row),
-                   static_cast<unsigned>(policy.rows_per_block));
-  const auto grid =
-      static_cast<unsigned>((args.x.rows + policy.rows_per_block - 1) / policy.rows_per_block);
-  const DropMask mask(args.drop_p, args.key);
-  const auto start = [&]<int kWidth, int kElements>() {
-    forward<T, kNorm, kResidual, kWidth, kElements><<<grid, block, 0, stream.handle>>>(args, mask);
-  };
-  if (!has_vectors) {
-    return policy.elements == 8 ? start.template operator()<1, 8>()
-                                : start.template operator()<1, 0>();
+/// What the tables are asked for, without what is particular to a direction.
+inline RowProblem row_problem(std::string_view op, const Rows& x, DType element, DType stream_dtype,
+                              CudaStream stream) {
+  check_extents(op, x);
+  const DeviceInfo& gpu = device_info({DeviceKind::cuda, stream.device});
+  RowProblem problem{};
+  problem.rows = x.rows;
+  problem.cols = x.cols;
+  problem.element_bytes = static_cast<int>(size_of(element));
+  problem.stream_bytes = static_cast<int>(size_of(stream_dtype));
+  problem.sm = gpu.compute_capability;
+  problem.multiprocessors = gpu.multiprocessors;
+  return problem;
+}
+
+/// Local memory per thread, bytes.
+template <class Kernel>
+std::int64_t local_bytes(Kernel kernel) {
+  cudaFuncAttributes attributes{};
+  LAMINA_CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+  return static_cast<std::int64_t>(attributes.localSizeBytes);
+}
+
+/// Readies a row kernel for a launch with that much dynamic shared memory. The limit belongs to the
+/// kernel and not to the launch, so it is always set to the same.
+inline void prepare_kernel(const void* kernel, std::size_t shared_bytes, int sm) {
+  constexpr std::size_t kAlwaysAllowed = 40 << 10;
+  if (shared_bytes <= kAlwaysAllowed) return;
+  LAMINA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         tuning::shared_limit(sm)));
+}
+
+/// Calls f.operator()<T, S, W>() for the types of y (or dy), of the stream and of the parameters.
+template <class F>
+void dispatch_types(std::string_view op, DType dtype, DType stream, const Flat& parameter, F&& f) {
+  const DType parameters = parameter ? parameter.dtype : dtype;
+  for (const DType other : {stream, parameters}) {
+    LAMINA_CHECK(other == dtype || other == DType::f32, op, ": an operand is ", other, " beside ",
+                 dtype, ", expected the same dtype or f32");
   }
-  switch (policy.elements) {
-    case 8:
-      return start.template operator()<kVector, 8>();
-    case 16:
-      return start.template operator()<kVector, 16>();
-    case 32:
-      return start.template operator()<kVector, 32>();
-    case 64:
-      if constexpr (sizeof(T) == 2) return start.template operator()<kVector, 64>();
-      [[fallthrough]];
-    default:
-      return start.template operator()<kVector, 0>();
-  }
+  dispatch_cuda_float(dtype, op, [&]<class T>() {
+    dispatch_bool(stream == dtype, [&]<bool kSameStream>() {
+      dispatch_bool(parameters == dtype, [&]<bool kSameParameters>() {
+        // With T = float there is nothing wider.
+        if constexpr (sizeof(T) == 2 || (kSameStream && kSameParameters)) {
+          f.template operator()<T, std::conditional_t<kSameStream, T, float>,
+                                std::conditional_t<kSameParameters, T, float>>();
+        }
+      });
+    });
+  });
 }
 
 }  // namespace lamina::kernels::row_norm

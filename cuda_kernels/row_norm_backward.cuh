@@ -6,11 +6,11 @@
 // run.
 #pragma once
 
-#include "core/cuda/check.h"
-#include "core/device.h"
 #include "cuda_kernels/row_norm.cuh"
 
 #include <algorithm>
+#include <cstddef>
+#include <string_view>
 #include <type_traits>
 
 namespace lamina::kernels::row_norm {
@@ -30,56 +30,74 @@ struct SumSlots {
   }
 };
 
-/// dx of one pack: rstd * (g - mean(g) - h * mean(g * h)) + dsum, and what dropout lets through of
-/// it.
-template <class T, Norm kNorm, bool kTail, int kWidth>
-__device__ __forceinline__ void write_dx(const LayerNormBackward& args, const DropMask& mask,
-                                         std::int64_t row, int col, const float (&dx)[kWidth],
-                                         float (&tail)[kWidth]) {
-  if (args.dx.data != nullptr && args.dx_write != GradWrite::skip) {
-    T* const to = row_of<T>(args.dx, row) + col;
-    Pack<T, kWidth> out;
-    if (args.dx_write == GradWrite::accumulate) {
-      const auto before = device::load_pack<kWidth>(static_cast<const T*>(to));
+/// Scalars of a launch. A step is the distance in elements from a row of a block to its next.
+struct BackwardScalars {
+  float inverse;      // 1 / cols
+  int stages;         // of the ring
+  int shared_floats;  // of the streamed variant
+  std::int64_t x_step, dy_step, dsum_step, dx_step, dx_drop_step;
+};
+
+/// What the kernels are given: without a dx that is skipped; and where dx is accumulated and
+/// nothing else depends on this call's share of it, the dx that is there as dsum, which is the
+/// same.
+inline LayerNormBackward as_launched(const LayerNormBackward& args) {
+  LayerNormBackward launched = args;
+  if (launched.dx_write == GradWrite::skip) launched.dx = {};
+  if (!launched.dx) launched.dx_write = GradWrite::overwrite;
+  if (launched.dx_write == GradWrite::accumulate && !args.dsum && !args.dx_drop &&
+      !args.column_sum) {
+    launched.dsum = launched.dx;
+    launched.dx_write = GradWrite::overwrite;
+  }
+  return launched;
+}
+
+/// Writes a pack of dx if there is one. kTail: also of what dropout lets through of it if there is
+/// a dx_drop; `handed_on` is what column_sum adds up; and dx may be accumulated. `first` is the
+/// number of the first element, for the dropout mask.
+template <bool kTail, class T, class S, int kWidth>
+__device__ __forceinline__ void write_dx(S* dx, T* dx_drop, bool accumulates, const DropMask& mask,
+                                         std::int64_t first, const float (&values)[kWidth],
+                                         float (&handed_on)[kWidth]) {
+  if (dx != nullptr) {
+    if (kTail && accumulates) {
+      float sum[kWidth];
+      device::to_floats(device::load_pack<kWidth>(static_cast<const S*>(dx)), sum);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)
-        out.set(i, before.at(i) + dx[i]);
+        sum[i] += values[i];
+      device::store_pack(dx, device::from_floats<S>(sum));
     } else {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i)
-        out.set(i, dx[i]);
+      device::store_pack(dx, device::from_floats<S>(values));
     }
-    device::store_pack(to, out);
   }
   if constexpr (kTail) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      tail[i] = dx[i];
-    if (args.dx_drop.data == nullptr) return;
+      handed_on[i] = values[i];
+    if (dx_drop == nullptr) return;
     if (mask.threshold != 0) {
       float factors[kWidth];
-      mask.factors(row * args.x.cols + col, factors);
+      mask.factors(first, factors);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)
-        tail[i] = factors[i] == 0.0F ? 0.0F : dx[i] * factors[i];
+        handed_on[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
     }
-    Pack<T, kWidth> out;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      out.set(i, tail[i]);
-    device::store_pack(row_of<T>(args.dx_drop, row) + col, out);
+    device::store_pack(dx_drop, device::from_floats<T>(handed_on));
   }
 }
 
 /// Adds the groups' sums of one kind in the order of the groups and writes them as a partial row.
 template <int kWidth, int kPacks>
-__device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth], int cols,
-                                              float* staging, float* partial) {
+__device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth],
+                                              const RowThreads& threads, int cols, float* staging,
+                                              float* partial) {
   const int groups = static_cast<int>(blockDim.y);
   float* const own = groups == 1 ? partial : staging + static_cast<int>(threadIdx.y) * cols;
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const int col = column_of<kWidth>(p);
+    const int col = threads.column<kWidth>(p);
     if (col >= cols) continue;
     constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
 #pragma unroll
@@ -93,9 +111,8 @@ __device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth
   }
   if (groups == 1) return;
   __syncthreads();
-  const int threads = static_cast<int>(blockDim.x * blockDim.y);
   const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  for (int col = thread; col < cols; col += threads) {
+  for (int col = thread; col < cols; col += static_cast<int>(blockDim.x * blockDim.y)) {
     float total = 0.0F;
     for (int group = 0; group < groups; ++group)
       total += staging[group * cols + col];
@@ -104,160 +121,218 @@ __device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth
   __syncthreads();
 }
 
-/// Rows are dealt to the groups of all blocks in turn. A thread owns the same columns of every row,
-/// so its sums over rows stay in registers. kTail: dx_drop or column_sum is wanted.
-template <class T, Norm kNorm, bool kTail, int kWidth, int kElements>
-__global__ void __launch_bounds__(kMaxThreads, 1)
+/// Rows are dealt to the groups of all blocks (clusters) in turn; a thread owns the same columns of
+/// every row, so its sums over rows stay in registers. scalars.stages rows of each group are in
+/// shared memory or on their way there. kTail: dx_drop or column_sum is wanted, or dx accumulated
+/// beside a dsum.
+template <class T, class S, class W, Norm kNorm, bool kTail, int kWidth, int kPacks,
+          RowReach kReach>
+__global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 1)
     backward(const LayerNormBackward args, const DropMask mask, const SumSlots slots,
-             float* const partials) {
-  constexpr int kPacks = kElements / kWidth;
-  constexpr bool kHoldsWeight = kElements <= 8;  // else it is read again, from L1
-  // What stays in registers is bounded by the 128 that 512 threads leave each.
-  constexpr bool kPrefetches = kWidth > 1 && kElements <= 8;
-  constexpr bool kHoldsDsum = kElements * sizeof(T) <= 32;
+             float* const partials, const BackwardScalars scalars) {
   constexpr bool kHasMean = kNorm == Norm::layer;
-  using Held = Pack<T, kWidth>;
-  __shared__ device::GroupScratch<2> scratch;
-  extern __shared__ __align__(16) float staging[];  // [blockDim.y, cols], only with several groups
-  int slot = 0;
+  using StagedX = StagedPacks<S, kWidth, kPacks>;
+  using StagedDy = StagedPacks<T, kWidth, kPacks>;
+  __shared__ typename RowSum<kReach>::Scratch scratch;
+  extern __shared__ __align__(16) std::byte ring[];
+  RowSum<kReach> row_sum(scratch);
+  const RowThreads threads = RowThreads::of_block<kReach>();
+  row_sum.start();
+  wait_for_previous_kernel();
+  start_next_kernel();
 
-  const int cols = static_cast<int>(args.x.cols);
-  const auto count = static_cast<float>(cols);
+  const auto rows = static_cast<unsigned>(args.x.rows);
+  const auto cols = static_cast<int>(args.x.cols);
+  const bool has_dsum = args.dsum.data != nullptr;
+  const bool accumulates = args.dx_write == GradWrite::accumulate;
 
-  float weights[kHoldsWeight ? kPacks : 1][kWidth];
-  if constexpr (kHoldsWeight) {
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int col = column_of<kWidth>(p);
-      if (col < cols) load_parameter<T>(args.weight, col, 1.0F, weights[p]);
+  // A stage of the ring: x, dy and dsum of a row.
+  const int stages = scalars.stages;
+  const int x_bytes = StagedX::bytes(static_cast<int>(blockDim.x));
+  const int dy_bytes = StagedDy::bytes(static_cast<int>(blockDim.x));
+  const int stage_bytes = x_bytes + dy_bytes + (has_dsum ? x_bytes : 0);
+  const int ring_begin = static_cast<int>(threadIdx.y) * stages * stage_bytes;
+  const int ring_end = ring_begin + stages * stage_bytes;
+  const auto staged_x = [&](int stage) { return StagedX(ring + stage); };
+  const auto staged_dy = [&](int stage) { return StagedDy(ring + stage + x_bytes); };
+  const auto staged_dsum = [&](int stage) { return StagedX(ring + stage + x_bytes + dy_bytes); };
+
+  // Rows and where they begin for this thread, advanced by a step per round.
+  const unsigned step = static_cast<unsigned>(threads.groups) * blockDim.y;
+  const unsigned first = static_cast<unsigned>(threads.group) * blockDim.y;  // of the whole block
+  const unsigned first_row = first + threadIdx.y;
+  const int own = threads.column<kWidth>(0);
+  unsigned fetch_row = first_row;
+  const S* fetch_x = row_of<const S>(args.x, first_row) + own;
+  const T* fetch_dy = row_of<const T>(args.dy, first_row) + own;
+  const S* fetch_dsum = row_of<const S>(args.dsum, first_row) + own;
+  const auto fetch = [&](int stage) {
+    if (fetch_row < rows) {
+      staged_x(stage).fetch(fetch_x, threads, cols);
+      staged_dy(stage).fetch(fetch_dy, threads, cols);
+      if (has_dsum) staged_dsum(stage).fetch(fetch_dsum, threads, cols);
     }
+    end_copies();
+    fetch_row += step;
+    fetch_x += scalars.x_step;
+    fetch_dy += scalars.dy_step;
+    fetch_dsum += scalars.dsum_step;
+  };
+  // Elements beyond the row stay zeros, which no sum notices.
+  for (int stage = ring_begin; stage < ring_end; stage += stage_bytes) {
+    staged_x(stage).clear_beyond(threads, cols);
+    staged_dy(stage).clear_beyond(threads, cols);
+  }
+  for (int stage = ring_begin; stage < ring_end; stage += stage_bytes)
+    fetch(stage);
+
+  float weights[kPacks][kWidth];
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    const int col = threads.column<kWidth>(p);
+    Parameters<W, kWidth>(args.weight, col, col < cols, kOnes<W>).get(weights[p]);
   }
   float dweight[kPacks][kWidth] = {};
   float dbias[kPacks][kWidth] = {};
   float column_sum[kPacks][kWidth] = {};
 
-  Held x[kPacks];
-  Held dy[kPacks];
-  float mean = 0.0F;
-  float rstd = 0.0F;
-  const auto load_row = [&](std::int64_t from_row, Held(&x_to)[kPacks], Held(&dy_to)[kPacks],
-                            float& mean_to, float& rstd_to) {
-    if (from_row >= args.x.rows) return;
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int col = column_of<kWidth>(p);
-      if (col >= cols) continue;
-      x_to[p] = device::load_pack<kWidth>(row_of<const T>(args.x, from_row) + col);
-      dy_to[p] = device::load_pack<kWidth>(row_of<const T>(args.dy, from_row) + col);
-    }
-    if constexpr (kHasMean) mean_to = static_cast<const float*>(args.mean.data)[from_row];
-    rstd_to = static_cast<const float*>(args.rstd.data)[from_row];
+  struct Statistics {
+    float mean, rstd;
   };
 
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.y;
-  std::int64_t row = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if constexpr (kPrefetches) load_row(row, x, dy, mean, rstd);
-  for (std::int64_t first = std::int64_t{blockIdx.x} * blockDim.y; first < args.x.rows;
-       first += step, row += step) {
-    const int end = row < args.x.rows ? cols : 0;  // no early exit: barriers
-    if constexpr (!kPrefetches) load_row(row, x, dy, mean, rstd);
-    Held dsum[kPacks];
-    if (kHoldsDsum && args.dsum.data != nullptr) {
-#pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        const int col = column_of<kWidth>(p);
-        if (col < end) dsum[p] = device::load_pack<kWidth>(row_of<const T>(args.dsum, row) + col);
-      }
-    }
-    Held next_x[kPacks];
-    Held next_dy[kPacks];
-    float next_mean = 0.0F;
-    float next_rstd = 0.0F;
-    if constexpr (kPrefetches) load_row(row + step, next_x, next_dy, next_mean, next_rstd);
+  const auto statistics_of = [&](unsigned row) -> Statistics {
+    if (row >= rows) return {};
+    return {kHasMean ? static_cast<const float*>(args.mean.data)[row] : 0.0F,
+            static_cast<const float*>(args.rstd.data)[row]};
+  };
+  Statistics next = statistics_of(first_row);
+  S* dx = args.dx.data == nullptr ? nullptr : row_of<S>(args.dx, first_row) + own;
+  T* dx_drop = args.dx_drop.data == nullptr ? nullptr : row_of<T>(args.dx_drop, first_row) + own;
+  int stage = ring_begin;
 
-    float sums[2] = {};  // of g, of g * h
+  for (unsigned begin = first; begin < rows; begin += step) {
+    const unsigned row = begin + threadIdx.y;
+    const int end = row < rows ? cols : 0;  // no early exit: barriers
+    const Statistics current = next;
+    next = statistics_of(row + step);
+    wait_for_copies(stages - 1);
+
+    // Pass one: sums over the row, and of the rows. x - mean and g stay in registers where there is
+    // room for them, else they are made again from shared memory.
+    constexpr bool kHolds =
+        kPacks * kWidth <= 8 || (!kTail && (kReach == RowReach::block || sizeof(S) == 2));
+    const StagedX x = staged_x(stage);
+    const StagedDy dy = staged_dy(stage);
+    float held_centred[kHolds ? kPacks : 1][kWidth];
+    float held_g[kHolds ? kPacks : 1][kWidth];
+    float sums[2] = {};  // of g, of g * (x - mean)
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      const int col = column_of<kWidth>(p);
-      if (col >= end) continue;
-      float weight[kWidth];
-      if constexpr (!kHoldsWeight) load_parameter<T>(args.weight, col, 1.0F, weight);
+      float(&centred)[kWidth] = held_centred[kHolds ? p : 0];
+      float(&g)[kWidth] = held_g[kHolds ? p : 0];
+      float grad[kWidth];
+      device::to_floats(x[p], centred);
+      device::to_floats(dy[p], grad);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
-        const float h = (x[p].at(i) - mean) * rstd;
-        const float g = dy[p].at(i) * (kHoldsWeight ? weights[kHoldsWeight ? p : 0][i] : weight[i]);
-        if constexpr (kHasMean) sums[0] += g;
-        sums[1] = fmaf(g, h, sums[1]);
-        dweight[p][i] = fmaf(dy[p].at(i), h, dweight[p][i]);
-        if constexpr (kHasMean) dbias[p][i] += dy[p].at(i);
+        if constexpr (kHasMean) centred[i] -= current.mean;
+        g[i] = grad[i] * weights[p][i];
+        if constexpr (kHasMean) sums[0] += g[i];
+        sums[1] = fmaf(g[i], centred[i], sums[1]);
+        if (end == 0) continue;
+        dweight[p][i] = fmaf(grad[i] * centred[i], current.rstd, dweight[p][i]);
+        if constexpr (kHasMean) dbias[p][i] += grad[i];
       }
     }
-    device::group_sum(sums, scratch, slot);
-    const float mean_g = sums[0] / count;
-    const float mean_gh = sums[1] / count;
+    row_sum.reduce(sums);
+
+    // Pass two: dx = rstd * g - rstd * mean(g) - (x - mean) * rstd^3 * mean(g * (x - mean)).
+    const float rstd = current.rstd;
+    const float constant = -rstd * (sums[0] * scalars.inverse);
+    const float slope = -rstd * rstd * (rstd * (sums[1] * scalars.inverse));
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      const int col = column_of<kWidth>(p);
+      const int col = threads.column<kWidth>(p);
       if (col >= end) continue;
-      device::keep_packed(x[p]);
-      device::keep_packed(dy[p]);
-      if (!kHoldsDsum && args.dsum.data != nullptr) {
-        dsum[p] = device::load_pack<kWidth>(row_of<const T>(args.dsum, row) + col);
-      }
-      float weight[kWidth];
-      if constexpr (!kHoldsWeight) load_parameter<T>(args.weight, col, 1.0F, weight);
-      float dx[kWidth];
+      float(&centred)[kWidth] = held_centred[kHolds ? p : 0];
+      float(&g)[kWidth] = held_g[kHolds ? p : 0];
+      if constexpr (!kHolds) {
+        device::to_floats(x[p], centred);
+        device::to_floats(dy[p], g);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        const float h = (x[p].at(i) - mean) * rstd;
-        const float g = dy[p].at(i) * (kHoldsWeight ? weights[kHoldsWeight ? p : 0][i] : weight[i]);
-        dx[i] = rstd * (g - mean_g - h * mean_gh);
-        if (args.dsum.data != nullptr) dx[i] += dsum[p].at(i);
+        for (int i = 0; i < kWidth; ++i) {
+          if constexpr (kHasMean) centred[i] -= current.mean;
+          g[i] *= weights[p][i];
+        }
       }
-      float tail[kWidth];
-      write_dx<T, kNorm, kTail>(args, mask, row, col, dx, tail);
+      float values[kWidth];
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i)
+        values[i] = fmaf(g[i], rstd, fmaf(centred[i], slope, constant));
+      if (has_dsum) {
+        float dsum[kWidth];
+        device::to_floats(staged_dsum(stage)[p], dsum);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i)
+          values[i] += dsum[i];
+      }
+      float handed_on[kWidth];
+      const int offset = col - own;
+      write_dx<kTail>(dx == nullptr ? nullptr : dx + offset,
+                      dx_drop == nullptr ? nullptr : dx_drop + offset, accumulates, mask,
+                      row * args.x.cols + col, values, handed_on);
       if constexpr (kTail) {
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
-          column_sum[p][i] += tail[i];
+          column_sum[p][i] += handed_on[i];
       }
     }
-    if constexpr (kPrefetches) {
-#pragma unroll
-      for (int p = 0; p < kPacks; ++p) {
-        x[p] = next_x[p];
-        dy[p] = next_dy[p];
-      }
-      mean = next_mean;
-      rstd = next_rstd;
-    }
+    if (dx != nullptr) dx += scalars.dx_step;
+    if (kTail && dx_drop != nullptr) dx_drop += scalars.dx_drop_step;
+    fetch(stage);
+    stage = stage + stage_bytes == ring_end ? ring_begin : stage + stage_bytes;
   }
 
-  float* const partial = partials + std::int64_t{blockIdx.x} * slots.count * cols;
-  if (slots.dweight >= 0) write_partial(dweight, cols, staging, partial + slots.dweight * cols);
-  if (slots.dbias >= 0) write_partial(dbias, cols, staging, partial + slots.dbias * cols);
+  if (blockDim.y > 1) {  // the ring becomes the staging of the groups' sums
+    wait_for_copies(0);
+    __syncthreads();
+  }
+  float* const staging = reinterpret_cast<float*>(ring);
+  float* const partial = partials + std::int64_t{threads.group} * slots.count * cols;
+  if (slots.dweight >= 0) {
+    write_partial(dweight, threads, cols, staging, partial + slots.dweight * cols);
+  }
+  if (slots.dbias >= 0) {
+    write_partial(dbias, threads, cols, staging, partial + slots.dbias * cols);
+  }
   if constexpr (kTail) {
     if (slots.column_sum >= 0) {
-      write_partial(column_sum, cols, staging, partial + slots.column_sum * cols);
+      write_partial(column_sum, threads, cols, staging, partial + slots.column_sum * cols);
     }
   }
 }
 
-/// The same for rows that do not fit in registers: x and dy are read twice, and the sums over rows
-/// are kept in shared memory if they fit there, else in the block's row of the partial sums. Either
-/// way a thread only touches its own columns.
-template <class T, Norm kNorm, int kWidth>
-__global__ void __launch_bounds__(kMaxThreads)
+/// The same for rows of any size: x and dy are read twice, and the sums over rows are kept in
+/// shared memory if they fit there (shared_floats of them), else in the block's row of the partial
+/// sums. Either way a thread only touches its own columns.
+template <class T, class S, class W, Norm kNorm, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads, 2)
     backward_streamed(const LayerNormBackward args, const DropMask mask, const SumSlots slots,
-                      float* const partials, const bool sums_in_shared) {
+                      float* const partials, const BackwardScalars scalars) {
   constexpr bool kHasMean = kNorm == Norm::layer;
-  __shared__ device::GroupScratch<2> scratch;
-  extern __shared__ float shared_sums[];  // [slots.count, cols]
-  int slot = 0;
+  __shared__ typename RowSum<RowReach::block>::Scratch scratch;
+  extern __shared__ __align__(16) std::byte ring[];
+  float* const shared_sums = reinterpret_cast<float*>(ring);  // [slots.count, cols]
+  RowSum<RowReach::block> row_sum(scratch);
+  row_sum.start();
+  wait_for_previous_kernel();
+  start_next_kernel();
 
   const int cols = static_cast<int>(args.x.cols);
-  const float count = static_cast<float>(args.x.cols);
+  const int begin = static_cast<int>(threadIdx.x) * kWidth;
   const int step = static_cast<int>(blockDim.x) * kWidth;
+  const bool sums_in_shared = std::int64_t{slots.count} * cols <= scalars.shared_floats;
+  const bool accumulates = args.dx_write == GradWrite::accumulate;
   float* const partial = partials + std::int64_t{blockIdx.x} * slots.count * cols;
   float* const sums_of_rows = sums_in_shared ? shared_sums : partial;
   const auto add = [&](int which, int col, bool is_first, const float(&values)[kWidth]) {
@@ -269,16 +344,16 @@ __global__ void __launch_bounds__(kMaxThreads)
 
   for (std::int64_t row = blockIdx.x; row < args.x.rows; row += gridDim.x) {
     const bool is_first = row == blockIdx.x;
-    const T* const x_row = row_of<const T>(args.x, row);
+    const S* const x_row = row_of<const S>(args.x, row);
     const T* const dy_row = row_of<const T>(args.dy, row);
     const float mean = kHasMean ? static_cast<const float*>(args.mean.data)[row] : 0.0F;
     const float rstd = static_cast<const float*>(args.rstd.data)[row];
     float sums[2] = {};  // of g, of g * h
-    for (int col = column_of<kWidth>(0); col < cols; col += step) {
+    for (int col = begin; col < cols; col += step) {
       const auto x = device::load_pack<kWidth>(x_row + col);
       const auto dy = device::load_pack<kWidth>(dy_row + col);
       float weight[kWidth];
-      load_parameter<T>(args.weight, col, 1.0F, weight);
+      Parameters<W, kWidth>(args.weight, col, true, kOnes<W>).get(weight);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         const float g = dy.at(i) * weight[i];
@@ -286,14 +361,14 @@ __global__ void __launch_bounds__(kMaxThreads)
         sums[1] = fmaf(g, (x.at(i) - mean) * rstd, sums[1]);
       }
     }
-    device::group_sum(sums, scratch, slot);
-    const float mean_g = sums[0] / count;
-    const float mean_gh = sums[1] / count;
-    for (int col = column_of<kWidth>(0); col < cols; col += step) {
+    row_sum.reduce(sums);
+    const float mean_g = sums[0] * scalars.inverse;
+    const float mean_gh = sums[1] * scalars.inverse;
+    for (int col = begin; col < cols; col += step) {
       const auto x = device::load_pack<kWidth>(x_row + col);
       const auto dy = device::load_pack<kWidth>(dy_row + col);
       float weight[kWidth];
-      load_parameter<T>(args.weight, col, 1.0F, weight);
+      Parameters<W, kWidth>(args.weight, col, true, kOnes<W>).get(weight);
       float dx[kWidth];
       float dweight[kWidth];
       float dbias[kWidth];
@@ -305,24 +380,27 @@ __global__ void __launch_bounds__(kMaxThreads)
         dbias[i] = dy.at(i);
       }
       if (args.dsum.data != nullptr) {
-        const auto dsum = device::load_pack<kWidth>(row_of<const T>(args.dsum, row) + col);
+        const auto dsum = device::load_pack<kWidth>(row_of<const S>(args.dsum, row) + col);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
           dx[i] += dsum.at(i);
       }
-      float tail[kWidth];
-      write_dx<T, kNorm, kHasMean>(args, mask, row, col, dx, tail);
+      float handed_on[kWidth];
+      T* const dx_drop =
+          args.dx_drop.data == nullptr ? nullptr : row_of<T>(args.dx_drop, row) + col;
+      S* const dx_to = args.dx.data == nullptr ? nullptr : row_of<S>(args.dx, row) + col;
+      write_dx<true>(dx_to, dx_drop, accumulates, mask, row * args.x.cols + col, dx, handed_on);
       if (slots.dweight >= 0) add(slots.dweight, col, is_first, dweight);
       if (slots.dbias >= 0) add(slots.dbias, col, is_first, dbias);
       if constexpr (kHasMean) {
-        if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, tail);
+        if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, handed_on);
       }
     }
   }
   if (!sums_in_shared) return;
   for (int which = 0; which < slots.count; ++which) {
     const std::int64_t offset = std::int64_t{which} * cols;
-    for (int col = column_of<kWidth>(0); col < cols; col += step) {
+    for (int col = begin; col < cols; col += step) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)
         partial[offset + col + i] = shared_sums[offset + col + i];
@@ -347,9 +425,11 @@ inline constexpr int kSumWarps = 16;
 /// kSumWarps-th row of 32 columns, and the warps' results are added in order.
 template <Norm kNorm>  // one copy per translation unit that uses it
 __global__ void __launch_bounds__(kSumColumns* kSumWarps)
-    add_partials(const float* __restrict__ partials, const int rows, const int cols,
+    add_partials(const float* const partials, const int rows, const int cols,
                  const SumOutputs outputs) {
   __shared__ float per_warp[kSumWarps][kSumColumns];
+  wait_for_previous_kernel();
+  start_next_kernel();
   const int lane = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.y);
   const int col = static_cast<int>(blockIdx.x) * kSumColumns + lane;
@@ -357,7 +437,7 @@ __global__ void __launch_bounds__(kSumColumns* kSumWarps)
   float sum = 0.0F;
   if (col < cols) {
     const float* const from = partials + std::int64_t{blockIdx.y} * cols + col;
-#pragma unroll 4
+#pragma unroll 8
     for (int row = warp; row < rows; row += kSumWarps)
       sum += from[row * pitch];
   }
@@ -386,96 +466,130 @@ __global__ void __launch_bounds__(kSumColumns* kSumWarps)
   }
 }
 
-/// Most blocks that write partial sums. Known before the pointers are, for the size of the
-/// workspace.
-inline std::int64_t max_backward_blocks(const LayerNormBackward& args, CudaStream stream) {
-  const Device device{DeviceKind::cuda, stream.device};
-  const std::int64_t slots = std::int64_t{device_info(device).multiprocessors} *
-                             tuning::layer_norm_backward_blocks(args.x.cols);
-  return std::min(slots, args.x.rows);
+inline RowProblem backward_problem(const LayerNormBackward& asked, std::string_view op,
+                                   CudaStream stream) {
+  const LayerNormBackward args = as_launched(asked);
+  RowProblem problem = row_problem(op, args.x, args.dy.dtype, args.x.dtype, stream);
+  problem.has_vectors =
+      allows_vectors({args.x, args.dy, args.dsum, args.dx, args.dx_drop}, {args.weight});
+  problem.has_residual = static_cast<bool>(args.dsum);
+  problem.has_tail = args.dx_drop || args.column_sum || args.dx_write == GradWrite::accumulate;
+  return problem;
 }
 
-inline std::int64_t backward_workspace_bytes(const LayerNormBackward& args, CudaStream stream) {
-  return max_backward_blocks(args, stream) * SumSlots(args).count * args.x.cols *
-         static_cast<std::int64_t>(sizeof(float));
+using BackwardKernel = void (*)(LayerNormBackward, DropMask, SumSlots, float*, BackwardScalars);
+
+/// The first kernel of a legal policy.
+template <class T, class S, class W, Norm kNorm, bool kTail>
+BackwardKernel backward_kernel(const RowPolicy& policy, bool has_vectors) {
+  constexpr int kVector = kPackWidth<T, S>;
+  const auto with_width = [&]<int kWidth, RowReach kReach, int... kElements>() {
+    BackwardKernel found = nullptr;
+    ((policy.packs* kWidth == kElements
+          ? found = backward<T, S, W, kNorm, kTail, kWidth, kElements / kWidth, kReach>
+          : nullptr),
+     ...);
+    return found;
+  };
+  if (policy.variant == RowVariant::streamed) {
+    return has_vectors ? backward_streamed<T, S, W, kNorm, kVector>
+                       : backward_streamed<T, S, W, kNorm, 1>;
+  }
+  if (!has_vectors) return with_width.template operator()<1, RowReach::block, 8>();
+  if constexpr (std::is_same_v<T, S>) {
+    if (policy.variant == RowVariant::ring) {
+      return with_width.template operator()<kVector, RowReach::block, 8, 16, 24>();
+    }
+    return with_width.template operator()<kVector, RowReach::cluster, 8, 16>();
+  } else {
+    if (policy.variant == RowVariant::ring) {
+      return with_width.template operator()<kVector, RowReach::block, 8, 16>();
+    }
+    return with_width.template operator()<kVector, RowReach::cluster, 8>();
+  }
 }
 
-/// Blocks for `rows` rows, `per_block` at a time: as few as take the same number of rounds.
-inline std::int64_t balanced_blocks(std::int64_t rows, int per_block, std::int64_t max_blocks) {
-  const std::int64_t work = (rows + per_block - 1) / per_block;
-  const std::int64_t rounds = (work + max_blocks - 1) / max_blocks;
+/// Rows of partial sums: the persistent grid's blocks (clusters), as few as take the same number of
+/// rounds over the rows.
+inline std::int64_t partial_rows(const RowPolicy& policy, const RowProblem& problem) {
+  const std::int64_t most =
+      std::max(1, problem.multiprocessors * policy.blocks_per_sm / policy.cluster);
+  const int per_block = policy.rows_per_block(problem);
+  const std::int64_t work = (problem.rows + per_block - 1) / per_block;
+  const std::int64_t rounds = std::max<std::int64_t>(1, (work + most - 1) / most);
   return (work + rounds - 1) / rounds;
 }
 
-/// Queues the first kernel; returns the number of rows of partial sums.
-template <class T, Norm kNorm>
-int launch_partials(const LayerNormBackward& args, const SumSlots& slots, CudaStream stream) {
-  const bool has_vectors =
-      allows_vectors({args.x, args.dy, args.dsum, args.dx, args.dx_drop}, {args.weight});
-  constexpr int kVector = device::kVectorWidth<T>;
-  const bool has_tail = args.dx_drop || args.column_sum;
-  const tuning::RowPolicy policy =
-      tuning::layer_norm_backward(args.x.cols, has_vectors ? kVector : 1, sizeof(T), has_tail);
-  const std::int64_t blocks =
-      balanced_blocks(args.x.rows, policy.rows_per_block, max_backward_blocks(args, stream));
-  const auto grid = static_cast<unsigned>(blocks);
-  const dim3 block(static_cast<unsigned>(policy.threads_per_row),
-                   static_cast<unsigned>(policy.rows_per_block));
-  const DropMask mask(args.drop_p, args.key);
-  auto* const partials = args.workspace.as<float>();
-
-  const auto start_held = [&]<int kWidth, int kElements>() {
-    const std::size_t staging =
-        policy.rows_per_block == 1
-            ? 0
-            : sizeof(float) * static_cast<std::size_t>(policy.rows_per_block * args.x.cols);
-    const auto start = [&]<bool kTail>() {
-      if constexpr (!kTail || kElements * sizeof(T) <= 32) {  // as the policy promises
-        backward<T, kNorm, kTail, kWidth, kElements>
-            <<<grid, block, staging, stream.handle>>>(args, mask, slots, partials);
-      }
-    };
-    if constexpr (kNorm == Norm::layer) {
-      dispatch_bool(has_tail, start);
-    } else {
-      start.template operator()<false>();
-    }
-  };
-  const auto start_streamed = [&]<int kWidth>() {
-    const auto kernel = backward_streamed<T, kNorm, kWidth>;
-    const std::size_t wanted = sizeof(float) * static_cast<std::size_t>(slots.count * args.x.cols);
-    const std::size_t offered = device_info({DeviceKind::cuda, stream.device}).shared_per_block;
-    const std::size_t limit = offered - sizeof(device::GroupScratch<2>);
-    const bool fits = wanted <= limit;
-    const std::size_t shared = fits ? wanted : 0;
-    // Always the same limit: it belongs to the kernel, not to this launch.
-    LAMINA_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(limit)));
-    kernel<<<grid, block, shared, stream.handle>>>(args, mask, slots, partials, fits);
-  };
-  if (policy.elements == 0) {
-    has_vectors ? start_streamed.template operator()<kVector>()
-                : start_streamed.template operator()<1>();
-  } else if (policy.elements == 16) {
-    start_held.template operator()<kVector, 16>();
-  } else {
-    has_vectors ? start_held.template operator()<kVector, 8>()
-                : start_held.template operator()<1, 8>();
-  }
-  return static_cast<int>(blocks);
+inline std::int64_t backward_workspace_bytes(const RowPolicy& policy, const LayerNormBackward& args,
+                                             const RowProblem& problem) {
+  return partial_rows(policy, problem) * SumSlots(args).count * args.x.cols *
+         static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Both kernels. No rows: the sums are 0. Neither output asked for: nothing is queued for it.
+struct BackwardPlan {
+  BackwardKernel kernel;
+  LaunchShape shape;
+  BackwardScalars scalars;
+};
+
 template <Norm kNorm>
-void launch_backward(const LayerNormBackward& args, std::string_view op, CudaStream stream) {
+BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& args,
+                           const RowProblem& problem, std::string_view op) {
+  BackwardPlan plan{};
+  LAMINA_CHECK(kNorm == Norm::layer || args.x.dtype == args.dy.dtype, op, ": x is ", args.x.dtype,
+               " beside ", args.dy.dtype, ", expected one dtype");
+  dispatch_types(op, args.dy.dtype, args.x.dtype, args.weight, [&]<class T, class S, class W>() {
+    if constexpr (kNorm == Norm::layer) {
+      dispatch_bool(problem.has_tail, [&]<bool kTail>() {
+        plan.kernel = backward_kernel<T, S, W, kNorm, kTail>(policy, problem.has_vectors);
+      });
+    } else if constexpr (std::is_same_v<T, S>) {
+      plan.kernel = backward_kernel<T, S, W, kNorm, false>(policy, problem.has_vectors);
+    }
+  });
+  LAMINA_CHECK(plan.kernel != nullptr && is_legal_backward(policy, problem), op, ": the policy ",
+               policy.packs, " packs, ", policy.block_threads, " threads, cluster ", policy.cluster,
+               ", stages ", policy.stages, " cannot do [", args.x.rows, ", ", args.x.cols, "]");
+  const std::int64_t blocks = partial_rows(policy, problem) * policy.cluster;
+  plan.shape = {.grid = dim3(static_cast<unsigned>(blocks)),
+                .block = dim3(static_cast<unsigned>(policy.threads_per_row(problem)),
+                              static_cast<unsigned>(policy.rows_per_block(problem))),
+                .shared_bytes = static_cast<std::size_t>(backward_shared_bytes(policy, problem)),
+                .cluster = policy.cluster};
+  const std::int64_t step = partial_rows(policy, problem) * policy.rows_per_block(problem);
+  plan.scalars = {.inverse = 1.0F / static_cast<float>(args.x.cols),
+                  .stages = policy.stages,
+                  .shared_floats = 0,
+                  .x_step = step * args.x.stride,
+                  .dy_step = step * args.dy.stride,
+                  .dsum_step = step * args.dsum.stride,
+                  .dx_step = step * args.dx.stride,
+                  .dx_drop_step = step * args.dx_drop.stride};
+  if (policy.variant == RowVariant::streamed) {
+    const std::int64_t wanted = SumSlots(args).count * args.x.cols;
+    const int offered = tuning::shared_limit(problem.sm) / static_cast<int>(sizeof(float));
+    plan.scalars.shared_floats = wanted <= offered ? static_cast<int>(wanted) : 0;
+    plan.shape.shared_bytes = static_cast<std::size_t>(plan.scalars.shared_floats) * sizeof(float);
+  }
+  return plan;
+}
+
+/// Both kernels. No rows: the sums are 0. No sums asked for: there is no second kernel.
+template <Norm kNorm>
+void launch_backward(const RowPolicy& policy, const LayerNormBackward& args,
+                     const RowProblem& problem, std::string_view op, CudaStream stream) {
   if (args.x.cols == 0) return;
-  check_extents(op, args.x);
   const SumSlots slots(args);
-  int partial_rows = 0;
+  int rows_of_partials = 0;
   if (args.x.rows > 0) {
-    dispatch_cuda_float(args.x.dtype, op, [&]<class T>() {
-      partial_rows = launch_partials<T, kNorm>(args, slots, stream);
-    });
+    const BackwardPlan plan = plan_backward<kNorm>(policy, as_launched(args), problem, op);
+    const std::int64_t wanted = backward_workspace_bytes(policy, args, problem);
+    LAMINA_CHECK(args.workspace.size >= wanted, op, ": workspace has ", args.workspace.size,
+                 " bytes, expected ", wanted, " (rows of partial sums)");
+    prepare_kernel(reinterpret_cast<const void*>(plan.kernel), plan.shape.shared_bytes, problem.sm);
+    launch_kernel(plan.kernel, plan.shape, stream, as_launched(args),
+                  DropMask(args.drop_p, args.key), slots, args.workspace.as<float>(), plan.scalars);
+    rows_of_partials = static_cast<int>(partial_rows(policy, problem));
   }
   if (slots.count == 0) return;
   SumOutputs to;
@@ -487,9 +601,11 @@ void launch_backward(const LayerNormBackward& args, std::string_view op, CudaStr
   set(slots.dbias, args.dbias, args.dbias_write);
   set(slots.column_sum, args.column_sum, GradWrite::overwrite);
   const auto columns = static_cast<unsigned>((args.x.cols + kSumColumns - 1) / kSumColumns);
-  add_partials<kNorm><<<dim3(columns, static_cast<unsigned>(slots.count)),
-                        dim3(kSumColumns, kSumWarps), 0, stream.handle>>>(
-      args.workspace.as<const float>(), partial_rows, static_cast<int>(args.x.cols), to);
+  launch_kernel(add_partials<kNorm>,
+                {.grid = dim3(columns, static_cast<unsigned>(slots.count)),
+                 .block = dim3(kSumColumns, kSumWarps)},
+                stream, args.workspace.as<const float>(), rows_of_partials,
+                static_cast<int>(args.x.cols), to);
 }
 
 }  // namespace lamina::kernels::row_norm

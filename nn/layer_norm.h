@@ -6,11 +6,14 @@
 #include "autograd/ops.h"
 #include "nn/module.h"
 
+#include <optional>
+
 namespace lamina::nn {
 
 struct LayerNormOptions {
   double eps = 1e-5;
   bool bias = true;
+  std::optional<DType> dtype = {};  // of what forward() returns; by default that of x
 };
 
 struct LayerNorm : Layer<LayerNorm> {
@@ -24,10 +27,12 @@ struct LayerNorm : Layer<LayerNorm> {
   Var& bias = options.bias ? param("bias", {width}, init::zeros) : no_bias;
 
   /// x: [..., width]; so is the result.
-  Var forward(const Var& x) const { return layer_norm(x, weight, bias, options.eps); }
+  Var forward(const Var& x) const {
+    return layer_norm(x, weight, bias, options.eps, options.dtype);
+  }
 
-  /// sum = residual + dropout(x, p) and its normalisation, in one kernel. Dropout only in training
-  /// mode.
+  /// sum = residual + dropout(x, p) and its normalisation, in one kernel. The sum has the dtype of
+  /// residual, which may be wider than that of x. Dropout only in training mode.
   AddLayerNormResult add_and_normalize(const Var& residual, const Var& x, double p = 0.0,
                                        Generator& generator = default_generator()) const {
     const ProfileScope scope(path());

@@ -6,6 +6,11 @@
 #include "autograd/ops/support.h"
 #include "core/kernels/dropout.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+#include <string_view>
+
 namespace lamina {
 namespace {
 
@@ -15,17 +20,56 @@ struct Saved {
   Tensor weight, mean, rstd;
 };
 
-void expect_norm_operands(std::string_view op, const Tensor& x, const Tensor& weight,
-                          const Tensor& bias) {
+void expect_rows(std::string_view op, const Tensor& x) {
   ops::expect_operand(op, "x", x);
   expect_rank(op, "x", x, 1);
-  ops::expect_norm_parameter(op, "weight", weight, x);
-  ops::expect_norm_parameter(op, "bias", bias, x);
+}
+
+/// `y` is the result or has its shape, dtype and device.
+void expect_parameters(std::string_view op, const Tensor& weight, const Tensor& bias,
+                       const Tensor& y) {
+  ops::expect_norm_parameter(op, "weight", weight, y);
+  ops::expect_norm_parameter(op, "bias", bias, y);
   if (weight && bias) expect_dtype(op, "bias", bias, weight.dtype(), "the dtype of weight");
 }
 
-Tensor row_statistic(const Tensor& x) {
-  return empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device());
+/// Whether a residual stream of one dtype, beside rows of another one, is wider in a way that the
+/// kernels of the device know.
+bool is_wider(DType stream, DType rows, Device device) {
+  if (device.kind == DeviceKind::cpu) return stream == DType::f64 && rows == DType::f32;
+  return stream == DType::f32 && (rows == DType::f16 || rows == DType::bf16);
+}
+
+constexpr std::string_view kWiderStreams =
+    "f32 beside f16 and bf16 on CUDA, f64 beside f32 on the CPU";
+
+void expect_residual(std::string_view op, const Tensor& residual, const Tensor& x) {
+  expect_defined(op, "residual", residual);
+  expect_shape(op, "residual", residual, x.shape(), "the shape of x");
+  expect_same_device(op, "residual", residual, "x", x);
+  if (is_wider(residual.dtype(), x.dtype(), x.device())) return;
+  expect_dtype(op, "residual", residual, x.dtype(),
+               cat("the dtype of x; the residual may be wider: ", kWiderStreams));
+}
+
+/// Throws unless x can be normalised to `dtype`.
+void expect_result_dtype(std::string_view op, DType dtype, const Tensor& x) {
+  if (dtype == x.dtype() || is_wider(x.dtype(), dtype, x.device())) return;
+  throw DTypeError(cat(op, ": dtype is ", dtype, ", expected ", x.dtype(),
+                       " (the dtype of x; x may be wider: ", kWiderStreams, ")"));
+}
+
+/// A vector for the mean or rstd of the rows of `stream`, which the backward pass reads; an empty
+/// handle when there will be none.
+Tensor row_statistic(const Tensor& stream, bool is_recorded) {
+  if (!is_recorded) return {};
+  return empty({rows(stream).rows}, accumulation_dtype(stream.dtype()), stream.device());
+}
+
+/// Whether record() will record an op of these inputs.
+bool is_recorded(std::initializer_list<const Var*> inputs) {
+  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
+                                       [](const Var* input) { return input->requires_grad(); });
 }
 
 /// Completes `args` with the saved tensors and the slots of weight and bias, and launches it.
@@ -33,7 +77,7 @@ void launch_backward(const Saved& saved, kernels::LayerNormBackward args, Grads&
                      int weight_input, int bias_input) {
   const GradSlot dweight = grads.slot(weight_input);
   // The kernel writes one dtype to both; they differ only if one is a parameter and one is not.
-  const DType dtype = dweight.dst ? dweight.dst.dtype() : accumulation_dtype(saved.x.dtype());
+  const DType dtype = dweight.dst ? dweight.dst.dtype() : accumulation_dtype(args.dy.dtype);
   const ops::TypedSlot dbias(grads, bias_input, dtype);
   args.x = rows(saved.x);
   args.weight = flat(saved.weight);
@@ -49,12 +93,16 @@ void launch_backward(const Saved& saved, kernels::LayerNormBackward args, Grads&
 
 }  // namespace
 
-Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps) {
+Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
+               std::optional<DType> dtype) {
   constexpr std::string_view kOp = "layer_norm";
-  expect_norm_operands(kOp, input.value(), weight.value(), bias.value());
+  expect_rows(kOp, input.value());
+  if (dtype) expect_result_dtype(kOp, *dtype, input.value());
   const Tensor x = ops::row_strided(input.value());
-  const Tensor y = empty_like(x);
-  const Saved saved{x, weight.value(), row_statistic(x), row_statistic(x)};
+  const Tensor y = empty(x.shape(), dtype.value_or(x.dtype()), x.device());
+  expect_parameters(kOp, weight.value(), bias.value(), y);
+  const bool saves = is_recorded({&input, &weight, &bias});
+  const Saved saved{x, weight.value(), row_statistic(x, saves), row_statistic(x, saves)};
   launch(stream_of(x), kernels::LayerNorm{.x = rows(x),
                                           .residual = {},
                                           .weight = flat(weight.value()),
@@ -79,9 +127,9 @@ Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps)
 AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
                                   const Var& bias, double eps, double p, Generator* generator) {
   constexpr std::string_view kOp = "add_layer_norm";
-  expect_norm_operands(kOp, x.value(), weight.value(), bias.value());
-  expect_shape(kOp, "residual", residual.value(), x.shape(), "the shape of x");
-  ops::expect_alike(kOp, "residual", residual.value(), "x", x.value());
+  expect_rows(kOp, x.value());
+  expect_parameters(kOp, weight.value(), bias.value(), x.value());
+  expect_residual(kOp, residual.value(), x.value());
   expect_probability(kOp, "p", p);
   if (p > 0.0 && !generator) {
     throw Error(cat(kOp, ": p is ", p, " without a generator, expected one (it makes the mask)"));
@@ -90,8 +138,9 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
   const PhiloxKey key = p > 0.0 ? generator->next() : PhiloxKey{};
   const Tensor x_rows = ops::row_strided(x.value());
   const Tensor residual_rows = ops::row_strided(residual.value());
-  const Tensor sum = empty_like(x_rows), y = empty_like(x_rows);
-  const Saved saved{sum, weight.value(), row_statistic(x_rows), row_statistic(x_rows)};
+  const Tensor sum = empty_like(residual_rows), y = empty_like(x_rows);
+  const bool saves = is_recorded({&residual, &x, &weight, &bias});
+  const Saved saved{sum, weight.value(), row_statistic(sum, saves), row_statistic(sum, saves)};
   launch(stream_of(sum), kernels::LayerNorm{.x = rows(x_rows),
                                             .residual = rows(residual_rows),
                                             .weight = flat(weight.value()),
@@ -109,37 +158,41 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
       [saved, drop_p, key](std::span<const Tensor> d, Grads& grads) {
         const Tensor &dsum = d[0], &dy = d[1];
         const bool drops = drop_p > 0.0F && grads.wants(1);
-        const Tensor dropped = drops ? empty_like(saved.x) : Tensor();
         if (!dy) {  // only the sum was used
           grads.give(0, dsum, grads.column_sum(0));
           if (!drops) return grads.give(1, dsum, grads.column_sum(0));
+          const Tensor dropped = empty_like(dsum);
           launch(stream_of(dsum),
                  kernels::Dropout{.x = rows(dsum), .y = rows(dropped), .p = drop_p, .key = key});
           return grads.give(1, dropped);
         }
-        // One tensor is the gradient of both, so it is handed over, in the memory of an incoming
-        // one if nobody else holds that.
-        const bool needs_dx = grads.wants(0) || grads.wants(1);
+        // Without dropout and in one dtype, one tensor is the gradient of both.
+        const bool is_shared = !drops && dy.dtype() == saved.x.dtype();
+        const Tensor dx_drop = grads.wants(1) && !is_shared ? empty_like(dy) : Tensor();
+        // It is handed over, in the memory of an incoming one if nobody else holds that.
+        const bool needs_dx = grads.wants(0) || (grads.wants(1) && is_shared);
         Tensor dx;
         if (needs_dx && dsum && is_sole_owner(dsum)) {
           dx = dsum;
+        } else if (needs_dx && dy.dtype() == saved.x.dtype() && is_sole_owner(dy)) {
+          dx = dy;
         } else if (needs_dx) {
-          dx = is_sole_owner(dy) ? dy : empty_like(saved.x);
+          dx = empty_like(saved.x);
         }
         const Tensor column_sum =
-            grads.wants(1) ? empty({dx.dim(-1)}, accumulation_dtype(dx.dtype()), dx.device())
+            grads.wants(1) ? empty({dy.dim(-1)}, accumulation_dtype(saved.x.dtype()), dy.device())
                            : Tensor();
         kernels::LayerNormBackward args{};
         args.dy = rows(dy);
         args.dsum = rows(dsum);
         args.dx = rows(dx);
-        args.dx_drop = rows(dropped);
+        args.dx_drop = rows(dx_drop);
         args.column_sum = flat(column_sum);
         args.drop_p = drops ? drop_p : 0.0F;
         args.key = key;
         launch_backward(saved, args, grads, 2, 3);
-        grads.give(0, dx, drops ? Tensor() : column_sum);
-        grads.give(1, drops ? dropped : dx, column_sum);
+        grads.give(0, dx, is_shared ? column_sum : Tensor());
+        grads.give(1, is_shared ? dx : dx_drop, column_sum);
       });
   return {outputs[0], outputs[1]};
 }

@@ -14,7 +14,9 @@ Var rms_norm(const Var& input, const Var& weight, double eps) {
   const Tensor x = ops::row_strided(input.value());
   const Tensor& w = weight.value();
   const Tensor y = empty_like(x);
-  const Tensor rstd = empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device());
+  const bool saves = grad_enabled() && (input.requires_grad() || weight.requires_grad());
+  const Tensor rstd =
+      saves ? empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device()) : Tensor();
   launch(stream_of(x),
          kernels::RmsNorm{
              .x = rows(x), .weight = flat(w), .y = rows(y), .rstd = flat(rstd), .eps = eps});

@@ -27,7 +27,7 @@ void expect_norm_parameter(std::string_view op, std::string_view name, const Ten
   if (!fits) {
     throw DTypeError(cat(op, ": ", name, " has dtype ", parameter.dtype(), ", expected ", x.dtype(),
                          x.dtype() == DType::f16 || x.dtype() == DType::bf16 ? " or f32" : "",
-                         " (the dtype of x)"));
+                         " (the dtype of the result)"));
   }
 }
 

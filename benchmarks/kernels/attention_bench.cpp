@@ -68,7 +68,7 @@ void time_launches(benchmark::State& state, Args args) {
       launch(stream, args);
     }
     void* stop = cuda::record_time(cuda_stream);
-    state.SetIterationTime(cuda::elapsed_ms(start, stop) * 1e-3 / kLaunches);
+    state.SetIterationTime(cuda::elapsed_ms(start, stop, cuda_stream) * 1e-3 / kLaunches);
   }
   state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(args.cost().flops),
                                                 benchmark::Counter::kIsIterationInvariantRate);

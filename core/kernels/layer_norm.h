@@ -13,8 +13,10 @@ namespace lamina::kernels {
 
 /// sum = residual + dropout(x)   (sum = x when there is no residual)
 /// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps).
-/// Moments are f32 (f64 for f64), taken from the rounded sum by a corrected two-pass.
-/// Dtypes: x, residual, sum and y share one; weight and bias have that one or f32.
+/// Moments are f32 (f64 for f64), taken from the rounded sum, around a center near the mean.
+/// Dtypes: y has one, T; residual and sum, the stream, have T or one that is wider (f32 for f16 and
+/// bf16, f64 for f32). x has T with a residual; without one x is the stream. weight and bias share
+/// T or f32.
 struct LayerNorm {
   static constexpr std::string_view kName = "layer_norm";
   Rows x;         // [rows, cols], in
@@ -23,8 +25,8 @@ struct LayerNorm {
   Flat bias;      // [cols], in, may be empty (zeros)
   Rows sum;       // [rows, cols], out; empty exactly when residual is; may alias residual
   Rows y;         // [rows, cols], out
-  Flat mean;      // [rows], f32 (f64 for f64), out
-  Flat rstd;      // [rows], as mean, out
+  Flat mean;      // [rows], f32 (f64 for an f64 stream), out, may be empty
+  Flat rstd;      // [rows], as mean, out, may be empty
   double eps;
   float drop_p = 0.0F;  // of x, only with a residual
   PhiloxKey key{};      // element i = row * cols + col
@@ -38,23 +40,25 @@ struct LayerNorm {
 
 /// With g = dy * weight and h = (x - mean) * rstd:
 ///   dx      = rstd * (g - mean(g) - h * mean(g * h)) + dsum
-///   dx_drop = dropout'(dx): what reaches the x of the forward pass when drop_p > 0
+///   dx_drop = dropout'(dx): what reaches the x of the forward pass; with drop_p = 0, dx in the
+///             dtype of that x
 ///   dweight = sum over rows of dy * h;  dbias = sum over rows of dy
-///   column_sum = sum over rows of dx_drop (of dx when there is none)
+///   column_sum = sum over rows of dx_drop (of dx when there is none), before they are rounded
 /// dx, dweight and dbias follow their writes; dx_drop and column_sum are always overwritten, from
 /// this call's dx alone. Sums over rows run in a fixed order.
+/// Dtypes: dy and dx_drop have one, T; x, dsum and dx, the stream, have T or one that is wider.
 struct LayerNormBackward {
   static constexpr std::string_view kName = "layer_norm_backward";
   Rows x;           // [rows, cols], in: what was normalised (the sum of the forward pass)
   Rows dy;          // [rows, cols], in
   Rows dsum;        // [rows, cols], in, may be empty: gradient that reached the sum elsewhere
   Flat weight;      // [cols], in, may be empty
-  Flat mean, rstd;  // [rows], f32 (f64 for f64), in
+  Flat mean, rstd;  // [rows], f32 (f64 for an f64 stream), in
   Rows dx;          // [rows, cols], out, may be empty; may alias dy or dsum
   Rows dx_drop;     // [rows, cols], out, may be empty
   Flat dweight;     // [cols], f32 or the dtype of weight, out, may be empty
   Flat dbias;       // [cols], as dweight, out, may be empty
-  Flat column_sum;  // [cols], f32 (f64 for f64), out, may be empty
+  Flat column_sum;  // [cols], f32 (f64 for an f64 stream), out, may be empty
   GradWrite dx_write = GradWrite::overwrite;
   GradWrite dweight_write = GradWrite::overwrite;
   GradWrite dbias_write = GradWrite::overwrite;

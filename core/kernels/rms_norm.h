@@ -10,13 +10,14 @@
 
 namespace lamina::kernels {
 
-/// y = x * rstd * weight, row by row; rstd = 1 / sqrt(mean(x^2) + eps). Dtypes as in LayerNorm.
+/// y = x * rstd * weight, row by row; rstd = 1 / sqrt(mean(x^2) + eps). x and y share a dtype;
+/// weight has that one or f32.
 struct RmsNorm {
   static constexpr std::string_view kName = "rms_norm";
   Rows x;       // [rows, cols], in
   Flat weight;  // [cols], in, may be empty (ones)
   Rows y;       // [rows, cols], out
-  Flat rstd;    // [rows], f32 (f64 for f64), out
+  Flat rstd;    // [rows], f32 (f64 for f64), out, may be empty
   double eps;
 
   Cost cost() const {

@@ -27,10 +27,78 @@ struct alignas(sizeof(T) * kWidth) Pack {
   __device__ __forceinline__ void set(int i, float value) { values[i] = from_float<T>(value); }
 };
 
+/// All elements of a pack as floats, two at a time where they are 16 bits wide.
+template <class T, int kWidth>
+__device__ __forceinline__ void to_floats(const Pack<T, kWidth>& pack, float (&to)[kWidth]) {
+  if constexpr (sizeof(T) == 2 && kWidth % 2 == 0) {
+    unsigned words[kWidth / 2];
+    __builtin_memcpy(words, &pack, sizeof(pack));
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i)
+      to_two_floats<T>(words[i], to[2 * i], to[2 * i + 1]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      to[i] = pack.at(i);
+  }
+}
+
+template <class T, int kWidth>
+__device__ __forceinline__ Pack<T, kWidth> from_floats(const float (&from)[kWidth]) {
+  Pack<T, kWidth> pack;
+  if constexpr (sizeof(T) == 2 && kWidth % 2 == 0) {
+    unsigned words[kWidth / 2];
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i)
+      words[i] = from_two_floats<T>(from[2 * i], from[2 * i + 1]);
+    __builtin_memcpy(&pack, words, sizeof(pack));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      pack.set(i, from[i]);
+  }
+  return pack;
+}
+
+namespace detail {
+/// What a pack of that many bytes is moved as.
+template <int kBytes>
+struct WordOf;
+
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+
+template <>
+struct WordOf<8> {
+  using Type = uint2;
+};
+
+template <>
+struct WordOf<4> {
+  using Type = unsigned;
+};
+
+template <>
+struct WordOf<2> {
+  using Type = unsigned short;
+};
+
+template <>
+struct WordOf<1> {
+  using Type = unsigned char;
+};
+}  // namespace detail
+
 /// Reads kWidth elements; `from` is aligned to sizeof(T) * kWidth.
 template <int kWidth, class T>
 __device__ __forceinline__ Pack<T, kWidth> load_pack(const T* from) {
-  return *reinterpret_cast<const Pack<T, kWidth>*>(from);
+  using Word = typename detail::WordOf<sizeof(T) * kWidth>::Type;
+  const Word word = *reinterpret_cast<const Word*>(from);
+  Pack<T, kWidth> pack;
+  __builtin_memcpy(&pack, &word, sizeof(pack));
+  return pack;
 }
 
 /// The same through the read-only path, for operands that the kernel does not write: such loads may
@@ -49,10 +117,71 @@ __device__ __forceinline__ Pack<T, kWidth> load_constant_pack(const T* from) {
   return pack;
 }
 
+/// How a load treats the first-level cache: keeps what it reads there, or leaves room for others.
+/// What is cached must not be written while the kernel runs, nor by one that start_next_kernel()
+/// lets it overlap.
+enum class Keep : std::uint8_t { cached, streamed };
+
+/// Reads kWidth elements if `valid`, else gives `fill` in each 32-bit word; without a branch for 16
+/// bytes.
+template <int kWidth, Keep kKeep, class T>
+__device__ __forceinline__ Pack<T, kWidth> load_pack_if(const T* from, bool valid,
+                                                        unsigned fill = 0) {
+  Pack<T, kWidth> pack;
+  if constexpr (sizeof(pack) == 16) {
+    uint4 words;
+    if constexpr (kKeep == Keep::streamed) {
+      asm volatile(
+          "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"
+          "mov.b32 %0, %6;\n\tmov.b32 %1, %6;\n\tmov.b32 %2, %6;\n\tmov.b32 %3, %6;\n\t"
+          "@p ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
+          : "=&r"(words.x), "=&r"(words.y), "=&r"(words.z), "=&r"(words.w)
+          : "l"(from), "r"(static_cast<int>(valid)), "r"(fill));
+    } else {
+      asm("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"
+          "mov.b32 %0, %6;\n\tmov.b32 %1, %6;\n\tmov.b32 %2, %6;\n\tmov.b32 %3, %6;\n\t"
+          "@p ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
+          : "=&r"(words.x), "=&r"(words.y), "=&r"(words.z), "=&r"(words.w)
+          : "l"(from), "r"(static_cast<int>(valid)), "r"(fill));
+    }
+    __builtin_memcpy(&pack, &words, sizeof(pack));
+  } else if (valid) {
+    pack = load_pack<kWidth>(from);
+  } else if constexpr (sizeof(pack) % 4 == 0) {
+    unsigned words[sizeof(pack) / 4];
+#pragma unroll
+    for (unsigned& word : words)
+      word = fill;
+    __builtin_memcpy(&pack, words, sizeof(pack));
+  } else {
+    __builtin_memcpy(&pack, &fill, sizeof(pack));
+  }
+  return pack;
+}
+
+/// Writes kWidth elements if `valid`; without a branch for 16 bytes.
+template <class T, int kWidth>
+__device__ __forceinline__ void store_pack_if(T* to, const Pack<T, kWidth>& pack, bool valid) {
+  if constexpr (sizeof(pack) == 16) {
+    uint4 words;
+    __builtin_memcpy(&words, &pack, sizeof(pack));
+    asm volatile(
+        "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"
+        "@p st.global.v4.b32 [%4], {%0, %1, %2, %3};\n\t}" ::"r"(words.x),
+        "r"(words.y), "r"(words.z), "r"(words.w), "l"(to), "r"(static_cast<int>(valid))
+        : "memory");
+  } else if (valid) {
+    store_pack(to, pack);
+  }
+}
+
 /// Writes kWidth elements; `to` is aligned to sizeof(T) * kWidth.
 template <class T, int kWidth>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, kWidth>& pack) {
-  *reinterpret_cast<Pack<T, kWidth>*>(to) = pack;
+  using Word = typename detail::WordOf<sizeof(T) * kWidth>::Type;
+  Word word;
+  __builtin_memcpy(&word, &pack, sizeof(pack));
+  *reinterpret_cast<Word*>(to) = word;
 }
 
 /// Hides from the compiler that the pack was converted to floats before, so that between two passes

@@ -1,71 +1,106 @@
 // SPDX-License-Identifier: MIT
-// Which variant of the row kernels (LayerNorm and RMSNorm, forward and backward) runs for a number
-// of columns. Not tuned yet: the limits come from register counts, see docs/kernels/layer_norm.md.
+// Which variant of the row kernels (LayerNorm and RMSNorm) runs: what was measured to be fastest on
+// this kind of GPU, else a rule of thumb from register counts.
 #pragma once
 
-#include <cstdint>
+#include "cuda_kernels/tuning/layer_norm_sm90.h"
+#include "cuda_kernels/tuning/row_policy.h"
+
+#include <span>
 
 namespace lamina::kernels::tuning {
 
-/// A block of threads_per_row * rows_per_block threads. Each thread keeps `elements` of its row in
-/// registers; 0 means that the row is read again in every pass.
-struct RowPolicy {
-  int elements = 0;
-  int threads_per_row = 0;
-  int rows_per_block = 1;
-
-  constexpr bool operator==(const RowPolicy&) const = default;
-};
-
-namespace detail {
-constexpr int round_up_to_warp(std::int64_t threads) {
-  return static_cast<int>((threads + 31) / 32 * 32);
-}
-
-constexpr RowPolicy held(std::int64_t cols, int elements, int block_threads) {
-  const int threads = round_up_to_warp((cols + elements - 1) / elements);
-  return {elements, threads, threads < block_threads ? block_threads / threads : 1};
-}
-}  // namespace detail
-
-/// Elements that a thread loads at a time: `width` is 16 bytes of them, or 1 for operands that are
-/// not aligned or not a multiple of 16 bytes wide.
-constexpr RowPolicy layer_norm_forward(std::int64_t cols, int width, int element_bytes) {
-  if (width == 1) return cols <= 4096 ? detail::held(cols, 8, 128) : RowPolicy{0, 512, 1};
-  if (cols <= 256) return detail::held(cols, 8, 128);
-  if (cols <= 512) return detail::held(cols, 16, 128);
-  if (cols <= 16384) return detail::held(cols, 32, cols <= 1024 ? 128 : 32);
-  if (cols <= 32768 && element_bytes == 2) return detail::held(cols, 64, 32);
-  return {0, 512, 1};
-}
-
-/// As above. More elements than 16 (8 of f32 with `has_tail`, a third sum over rows) do not fit
-/// beside the sums over rows, which live in registers too.
-constexpr RowPolicy layer_norm_backward(std::int64_t cols, int width, int element_bytes,
-                                        bool has_tail) {
-  if (cols <= 4096) return detail::held(cols, 8, 256);
-  if (cols <= 8192 && width > 1 && (element_bytes == 2 || !has_tail)) {
-    return detail::held(cols, 16, 256);
+/// The rule of thumb: up to 32 elements per thread, a warp per row as long as that is enough,
+/// then blocks, then clusters.
+constexpr RowPolicy forward_rule(const RowProblem& problem) {
+  const std::int64_t packs = (problem.cols + problem.width() - 1) / problem.width();
+  if (!problem.has_vectors) {
+    if (packs <= 8 * kMaxRowThreads) {
+      return {.variant = RowVariant::held, .packs = 8, .block_threads = packs <= 1024 ? 128 : 512};
+    }
+    return {.block_threads = 512};
   }
-  return {0, 512, 1};
+  const int most = 32 / problem.width();  // packs per thread
+  for (int per_thread = 1; per_thread <= most; per_thread *= 2) {
+    if (packs <= std::int64_t{32} * per_thread) {
+      return {.variant = RowVariant::held, .packs = per_thread, .block_threads = 128};
+    }
+  }
+  for (const int threads : {128, 256, kMaxRowThreads}) {
+    if (packs <= std::int64_t{threads} * most) {
+      return {.variant = RowVariant::held, .packs = most, .block_threads = threads};
+    }
+  }
+  const RowPolicy ring{
+      .variant = RowVariant::ring, .block_threads = 512, .stages = 2, .blocks_per_sm = 1};
+  if (is_legal_forward(ring, problem)) return ring;
+  for (const int cluster : {2, 4, 8}) {
+    if (problem.sm >= 90 && !problem.has_residual &&
+        packs <= std::int64_t{kMaxRowThreads} * most * cluster) {
+      return {.variant = RowVariant::cluster,
+              .packs = most,
+              .block_threads = kMaxRowThreads,
+              .cluster = cluster};
+    }
+  }
+  return {.block_threads = 512};
 }
 
-/// Blocks of the backward pass per multiprocessor; each writes one row of partial sums.
-constexpr int layer_norm_backward_blocks(std::int64_t cols) {
-  return cols <= 2048 ? 2 : 1;
+/// 8 elements per thread for short rows, else 16: their sums over rows take two or three registers
+/// each.
+constexpr RowPolicy backward_rule(const RowProblem& problem) {
+  const RowPolicy streamed{.block_threads = 512, .blocks_per_sm = 1};
+  const int elements = problem.cols <= 512 || !problem.has_vectors ? 8 : 16;
+  const int clusters = problem.has_vectors && problem.sm >= 90 ? kMaxRowCluster : 1;
+  for (int cluster = 1; cluster <= clusters; cluster *= 2) {
+    for (int threads : {256, kMaxRowThreads}) {
+      for (const int stages : {3, 2}) {
+        const RowPolicy policy{.variant = cluster == 1 ? RowVariant::ring : RowVariant::cluster,
+                               .packs = elements / problem.width(),
+                               .block_threads = threads,
+                               .cluster = cluster,
+                               .stages = stages,
+                               .blocks_per_sm = kMaxRowThreads / threads};
+        if (!is_legal_backward(policy, problem)) continue;
+        constexpr int kPerBlock = 5 << 10;  // what each takes besides
+        const int bytes = backward_shared_bytes(policy, problem) + kPerBlock;
+        if (bytes * policy.blocks_per_sm <= shared_limit(problem.sm) + kPerBlock) return policy;
+      }
+    }
+  }
+  return streamed;
 }
 
-// Blocks stay within the 512 threads that the kernels are compiled for.
-static_assert(layer_norm_forward(768, 8, 2) == RowPolicy{32, 32, 4});
-static_assert(layer_norm_forward(256, 8, 2) == RowPolicy{8, 32, 4});
-static_assert(layer_norm_forward(1025, 1, 2) == RowPolicy{8, 160, 1});
-static_assert(layer_norm_forward(16384, 4, 4) == RowPolicy{32, 512, 1});
-static_assert(layer_norm_forward(32768, 8, 2) == RowPolicy{64, 512, 1});
-static_assert(layer_norm_forward(32768, 4, 4) == RowPolicy{0, 512, 1});
-static_assert(layer_norm_backward(768, 8, 2, true) == RowPolicy{8, 96, 2});
-static_assert(layer_norm_backward(4096, 1, 2, true) == RowPolicy{8, 512, 1});
-static_assert(layer_norm_backward(8192, 8, 2, true) == RowPolicy{16, 512, 1});
-static_assert(layer_norm_backward(8192, 4, 4, true) == RowPolicy{0, 512, 1});
-static_assert(layer_norm_backward(8192, 1, 2, false) == RowPolicy{0, 512, 1});
+/// The first row of `table` for these types and operands that is large enough and legal, or
+/// nothing.
+constexpr const TunedRow* find_tuned(std::span<const TunedRow> table, const RowProblem& problem,
+                                     bool (*is_legal)(const RowPolicy&, const RowProblem&)) {
+  if (!problem.has_vectors) return nullptr;
+  for (const TunedRow& row : table) {
+    if (row.element_bytes == problem.element_bytes && row.stream_bytes == problem.stream_bytes &&
+        row.has_residual == problem.has_residual && row.has_tail == problem.has_tail &&
+        problem.cols <= row.max_cols && problem.rows <= row.max_rows &&
+        is_legal(row.policy, problem)) {
+      return &row;
+    }
+  }
+  return nullptr;
+}
+
+constexpr RowPolicy forward_policy(const RowProblem& problem) {
+  if (problem.sm == 90) {
+    const TunedRow* const row = find_tuned(kForwardSm90, problem, is_legal_forward);
+    if (row != nullptr) return row->policy;
+  }
+  return forward_rule(problem);
+}
+
+constexpr RowPolicy backward_policy(const RowProblem& problem) {
+  if (problem.sm == 90) {
+    const TunedRow* const row = find_tuned(kBackwardSm90, problem, is_legal_backward);
+    if (row != nullptr) return row->policy;
+  }
+  return backward_rule(problem);
+}
 
 }  // namespace lamina::kernels::tuning

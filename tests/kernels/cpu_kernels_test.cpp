@@ -407,6 +407,109 @@ TYPED_TEST(CpuKernels, LayerNormBackwardMatchesTheFormula) {
   }
 }
 
+/// Results of the LayerNorm kernels for rows of type T beside an f64 stream.
+template <class T>
+struct WideStream {
+  Matrix<double> sum, dx;
+  Matrix<T> y, dx_drop;
+  Buffer<double> mean, rstd, column_sum;
+  Buffer<float> dweight, dbias;
+
+  WideStream(const Matrix<T>& x, const Matrix<T>& dy, float drop_p)
+      : sum(x.rows, x.cols, 1, 2),
+        dx(x.rows, x.cols, 2),
+        y(x.rows, x.cols, 3, 1),
+        dx_drop(x.rows, x.cols, 4),
+        mean(x.rows, 5),
+        rstd(x.rows, 6),
+        column_sum(x.cols, 7),
+        dweight(x.cols, 8),
+        dbias(x.cols, 9) {
+    const PhiloxKey key{.seed = 3, .offset = 9};
+    const Matrix<double> residual(x.rows, x.cols, 10), dsum(x.rows, x.cols, 11);
+    const Buffer<float> weight(x.cols, 12), bias(x.cols, 13);
+    run(LayerNorm{.x = x.view(),
+                  .residual = residual.view(),
+                  .weight = weight.view(),
+                  .bias = bias.view(),
+                  .sum = sum.view(),
+                  .y = y.view(),
+                  .mean = mean.view(),
+                  .rstd = rstd.view(),
+                  .eps = 1e-2,
+                  .drop_p = drop_p,
+                  .key = key},
+        kStream);
+    run(Workspace<LayerNormBackward>({.x = sum.view(),
+                                      .dy = dy.view(),
+                                      .dsum = dsum.view(),
+                                      .weight = weight.view(),
+                                      .mean = mean.view(),
+                                      .rstd = rstd.view(),
+                                      .dx = dx.view(),
+                                      .dx_drop = dx_drop.view(),
+                                      .dweight = dweight.view(),
+                                      .dbias = dbias.view(),
+                                      .column_sum = column_sum.view(),
+                                      .drop_p = drop_p,
+                                      .key = key})
+            .args,
+        kStream);
+  }
+};
+
+template <class To, class From>
+Matrix<To> converted(const Matrix<From>& from) {
+  Matrix<To> to(from.rows, from.cols, 0);
+  for (std::int64_t r = 0; r < from.rows; ++r) {
+    for (std::int64_t c = 0; c < from.cols; ++c)
+      to(r, c) = static_cast<To>(from(r, c));
+  }
+  return to;
+}
+
+TEST(CpuLayerNorm, ComputesInTheDTypeOfTheStreamAndRoundsOnce) {
+  for (const auto [rows, cols] : kExtents) {
+    for (const float drop_p : {0.0F, 0.25F}) {
+      const Matrix<float> x(rows, cols, 1, 1), dy(rows, cols, 2, 3);
+      const WideStream<float> got(x, dy, drop_p);
+      const WideStream<double> want(converted<double>(x), converted<double>(dy), drop_p);
+      EXPECT_EQ(got.sum.data, want.sum.data);
+      EXPECT_EQ(got.dx.data, want.dx.data);
+      EXPECT_EQ(converted<float>(got.y).data, converted<float>(want.y).data);
+      EXPECT_EQ(got.dx_drop.data, converted<float>(want.dx_drop).data);
+      EXPECT_EQ(got.mean.data, want.mean.data);
+      EXPECT_EQ(got.rstd.data, want.rstd.data);
+      EXPECT_EQ(got.dweight.data, want.dweight.data);
+      EXPECT_EQ(got.dbias.data, want.dbias.data);
+      EXPECT_EQ(got.column_sum.data, want.column_sum.data);
+    }
+  }
+}
+
+TEST(CpuLayerNorm, NormalisesAWideStreamWithoutKeepingMoments) {
+  const Matrix<double> x(33, 17, 1, 2);
+  Matrix<float> y(33, 17, 2, 1);
+  Matrix<double> want(33, 17, 3);
+  Buffer<double> mean(33, 4), rstd(33, 5);
+  run(
+      LayerNorm{
+          .x = x.view(), .y = want.view(), .mean = mean.view(), .rstd = rstd.view(), .eps = 1e-2},
+      kStream);
+  run(LayerNorm{.x = x.view(), .y = y.view(), .eps = 1e-2}, kStream);
+  EXPECT_EQ(converted<float>(y).data, converted<float>(want).data);
+  Matrix<double> rms(33, 17, 6), rms_kept(33, 17, 7);
+  run(RmsNorm{.x = x.view(), .y = rms.view(), .eps = 1e-2}, kStream);
+  run(RmsNorm{.x = x.view(), .y = rms_kept.view(), .rstd = rstd.view(), .eps = 1e-2}, kStream);
+  EXPECT_EQ(rms.data, rms_kept.data);
+}
+
+TEST(CpuLayerNorm, RefusesAStreamThatIsNarrower) {
+  const Matrix<float> x(3, 5, 1);
+  const Matrix<double> y(3, 5, 2);
+  EXPECT_THROW(run(LayerNorm{.x = x.view(), .y = y.view(), .eps = 1e-2}, kStream), DTypeError);
+}
+
 TYPED_TEST(CpuKernels, RmsNormAndItsGradientMatchTheFormula) {
   using T = TypeParam;
   for (const auto [rows, cols] : kExtents) {

@@ -259,6 +259,7 @@ OpCall dropout_call(Sampler& random) {
 }
 
 const Tensor kA = zeros({2, 3}), kB = zeros({3}), kIntegers = zeros({2, 3}, DType::i32);
+const Tensor kWide = zeros({2, 3}, DType::f64);
 
 }  // namespace
 
@@ -326,21 +327,53 @@ std::vector<OpCase> elementwise_cases() {
             [] { layer_norm(kA, zeros({2}), kB); }),
         error_case<ShapeError>("layer_norm: bias has shape [2, 3]", [] { layer_norm(kA, kB, kA); }),
         error_case<DTypeError>("layer_norm: weight has dtype f64, expected f32",
-                               [] { layer_norm(kA, zeros({3}, DType::f64), {}); })}},
+                               [] { layer_norm(kA, zeros({3}, DType::f64), {}); }),
+        error_case<DTypeError>("layer_norm: bias has dtype f64, expected f32",
+                               [] { layer_norm(kA, kB, zeros({3}, DType::f64)); }),
+        error_case<DTypeError>("layer_norm: dtype is f64, expected f32 (the dtype of x; x may be",
+                               [] { layer_norm(kA, kB, kB, 1e-5, DType::f64); }),
+        error_case<DTypeError>("layer_norm: dtype is bf16, expected f32 (the dtype of x;",
+                               [] { layer_norm(kA, kB, kB, 1e-5, DType::bf16); }),
+        error_case<DTypeError>("layer_norm: dtype is i32, expected f64 (the dtype of x;",
+                               [] { layer_norm(kWide, kB, kB, 1e-5, DType::i32); }),
+        error_case<DTypeError>(
+            "layer_norm: weight has dtype f64, expected f32",
+            [] { layer_norm(kWide, zeros({3}, DType::f64), {}, 1e-5, DType::f32); }),
+        error_case<ShapeError>("layer_norm: x has shape [], expected at least 1 dimension",
+                               [] { layer_norm(zeros({}), {}, {}); })}},
       {"add_layer_norm",
        add_layer_norm_call,
        {error_case<ShapeError>("add_layer_norm: residual has shape [3], expected [2, 3]",
                                [] { add_layer_norm(kB, kA, kB, kB); }),
-        error_case<DTypeError>("add_layer_norm: residual has dtype f64, expected f32",
+        error_case<DTypeError>(
+            "add_layer_norm: residual has dtype f32, expected f64 (the dtype of x;",
+            [] { add_layer_norm(kA, kWide, {}, {}); }),
+        error_case<DTypeError>(
+            "add_layer_norm: residual has dtype i32, expected f32 (the dtype of x;",
+            [] { add_layer_norm(kIntegers, kA, kB, kB); }),
+        error_case<DTypeError>("add_layer_norm: residual has dtype bf16, expected f32",
                                [] {
-                                 add_layer_norm(zeros({2, 3}, DType::f64), kA, kB, kB);
+                                 add_layer_norm(zeros({2, 3}, DType::bf16), kA, kB, kB);
                                }),
+        error_case<DTypeError>("add_layer_norm: weight has dtype f64, expected f32",
+                               [] { add_layer_norm(kWide, kA, zeros({3}, DType::f64), {}); }),
+        error_case<ShapeError>("add_layer_norm: residual has shape [2, 4], expected [2, 3]",
+                               [] {
+                                 add_layer_norm(zeros({2, 4}, DType::f64), kA, kB, kB);
+                               }),
+        error_case<Error>("add_layer_norm: residual is an empty handle",
+                          [] { add_layer_norm({}, kA, kB, kB); }),
+        error_case<Error>("add_layer_norm: p is 1, expected 0 <= p < 1",
+                          [] { add_layer_norm(kA, kA, kB, kB, 1e-5, 1.0, &generator); }),
         error_case<Error>("add_layer_norm: p is 0.5 without a generator",
                           [] { add_layer_norm(kA, kA, kB, kB, 1e-5, 0.5); })}},
       {"rms_norm",
        rms_norm_call,
        {error_case<ShapeError>("rms_norm: weight has shape [4], expected [3]",
-                               [] { rms_norm(kA, zeros({4})); })}},
+                               [] { rms_norm(kA, zeros({4})); }),
+        error_case<DTypeError>("rms_norm: weight has dtype f64, expected f32",
+                               [] { rms_norm(kA, zeros({3}, DType::f64)); }),
+        error_case<Error>("rms_norm: x is an empty handle", [] { rms_norm({}, kB); })}},
   };
 }
 

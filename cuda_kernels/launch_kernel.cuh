@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Launches with attributes: thread block clusters, and programmatic dependent launch, with which
+// the blocks of a kernel take their places while the kernel before it on the stream ends. CUDA C++
+// Programming Guide, "Programmatic Dependent Launch and Synchronization".
+#pragma once
+
+#include "core/cuda/check.h"
+#include "core/device.h"
+#include "core/stream.h"
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <type_traits>
+
+namespace lamina::kernels {
+
+/// First statement of a kernel that is launched with launch_kernel(): what it reads and overwrites
+/// may be in use by the kernel before it until then.
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the next kernel's blocks start as soon as there is room for them. They still wait for all
+/// of this kernel before they touch memory.
+__device__ __forceinline__ void start_next_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+struct LaunchShape {
+  dim3 grid, block;
+  std::size_t shared_bytes = 0;  // dynamic; beyond 48 KiB the kernel's limit must have been raised
+  int cluster = 1;               // blocks; divides grid.x
+};
+
+/// Queues a kernel that begins with wait_for_previous_kernel().
+template <class... Params>
+void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStream stream,
+                   const std::type_identity_t<Params>&... args) {
+  cudaLaunchAttribute attributes[2];
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream.handle);
+  config.attrs = attributes;
+  if (device_info({DeviceKind::cuda, stream.device}).compute_capability >= 90) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs].val.clusterDim.x = static_cast<unsigned>(shape.cluster);
+    attributes[config.numAttrs].val.clusterDim.y = 1;
+    attributes[config.numAttrs++].val.clusterDim.z = 1;
+  }
+  LAMINA_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
+}  // namespace lamina::kernels

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+// Every variant of the row kernels (LayerNorm and RMSNorm, forward and backward), forced on every
+// size that it is legal for, whatever the tuning table would choose; and that the fused forms give
+// the bits of the unfused ones.
+#include "core/kernels/elementwise.h"
+#include "core/kernels/rms_norm.h"
+#include "cuda_kernels/row_norm.h"
+#include "tests/kernels/layer_norm_case.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+namespace lamina::testing::layer_norm {
+namespace {
+
+using kernels::RmsNorm;
+using kernels::RmsNormBackward;
+using kernels::tuning::RowPolicy;
+using kernels::tuning::RowProblem;
+using kernels::tuning::RowVariant;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// Sizes beside the limits of every number of packs, for vectors and single elements.
+constexpr Extent kExtents[] = {
+    {37, 1},    {37, 8},    {37, 17},   {37, 64},   {37, 120},  {21, 129},  {37, 256},  {21, 264},
+    {21, 768},  {21, 1000}, {13, 1024}, {9, 1032},  {9, 2048},  {9, 2056},  {9, 3000},  {7, 4096},
+    {5, 5000},  {5, 6144},  {5, 8192},  {3, 8200},  {3, 9001},  {3, 12288}, {3, 16384}, {2, 24576},
+    {2, 32768}, {2, 32776}, {1, 49152}, {1, 65536}, {1, 131072}};
+
+constexpr NormDTypes kTypes[] = {{DType::f32, DType::f32},
+                                 {DType::bf16, DType::f32},
+                                 {DType::f16, DType::f16},
+                                 {DType::bf16, DType::bf16, DType::f32}};
+
+std::vector<RowPolicy> forward_policies() {
+  std::vector<RowPolicy> policies;
+  for (const int packs : {1, 2, 3, 4, 6, 8}) {
+    for (const int threads : {128, 512})
+      policies.push_back({.variant = RowVariant::held, .packs = packs, .block_threads = threads});
+  }
+  for (const int stages : {2, 3, 4}) {
+    policies.push_back({.variant = RowVariant::ring,
+                        .block_threads = stages == 4 ? 512 : 128 * stages,
+                        .stages = stages,
+                        .blocks_per_sm = stages - 1});
+  }
+  for (const int packs : {2, 4, 8}) {
+    for (const int cluster : {2, 4, 8})
+      policies.push_back({.variant = RowVariant::cluster, .packs = packs, .cluster = cluster});
+  }
+  for (const int threads : {256, 512})
+    policies.push_back({.variant = RowVariant::streamed, .block_threads = threads});
+  return policies;
+}
+
+std::vector<RowPolicy> backward_policies() {
+  std::vector<RowPolicy> policies;
+  for (const int packs : {1, 2, 3, 4, 6, 8}) {
+    for (const int stages : {2, 3}) {
+      policies.push_back({.variant = RowVariant::ring,
+                          .packs = packs,
+                          .block_threads = stages == 2 ? 256 : 384,
+                          .stages = stages,
+                          .blocks_per_sm = stages == 2 ? 2 : 1});
+    }
+  }
+  for (const int packs : {1, 2, 4}) {
+    for (const int cluster : {2, 4, 8}) {
+      policies.push_back({.variant = RowVariant::cluster,
+                          .packs = packs,
+                          .cluster = cluster,
+                          .stages = 2,
+                          .blocks_per_sm = 1});
+    }
+  }
+  for (const int threads : {256, 512}) {
+    policies.push_back(
+        {.variant = RowVariant::streamed, .block_threads = threads, .blocks_per_sm = 1});
+  }
+  return policies;
+}
+
+std::string text_of(const RowPolicy& policy) {
+  constexpr const char* kNames[] = {"held", "ring", "cluster", "streamed"};
+  return cat(kNames[static_cast<std::size_t>(policy.variant)], " packs ", policy.packs, " threads ",
+             policy.block_threads, " cluster ", policy.cluster, " stages ", policy.stages,
+             " blocks ", policy.blocks_per_sm);
+}
+
+CudaStream cuda_stream() {
+  return std::get<CudaStream>(current_stream(kCuda));
+}
+
+template <class Args>
+bool is_legal(const RowPolicy& policy, const Args& args) {
+  const RowProblem problem = row_problem(args, cuda_stream());
+  if constexpr (requires { args.workspace; }) {
+    return is_legal_backward(policy, problem);
+  } else {
+    return is_legal_forward(policy, problem);
+  }
+}
+
+/// run_with() and its workspace.
+template <class Args>
+void run_forced(const RowPolicy& policy, Args args) {
+  const CudaStream stream = cuda_stream();
+  const CurrentDevice device{Stream(stream)};
+  Tensor workspace;
+  if constexpr (requires { args.workspace; }) {
+    workspace = empty({workspace_bytes(policy, args, stream)}, DType::u8, kCuda);
+    args.workspace = flat(workspace);
+  }
+  run_with(policy, args, stream);
+  check_launch(stream, Args::kName);
+}
+
+/// Poisons outputs, so that each run has to write them.
+void poison(std::initializer_list<const CudaTensor*> outputs) {
+  for (const CudaTensor* output : outputs) {
+    if (*output) output->tensor().fill(kNaN);
+  }
+}
+
+/// Counts how often each policy ran.
+class Coverage {
+ public:
+  explicit Coverage(std::vector<RowPolicy> policies)
+      : policies_(std::move(policies)), runs_(policies_.size()) {}
+
+  /// Calls check() for every policy that is legal for `args`.
+  template <class Args, class Check>
+  void for_each_legal(const Args& args, const Check& check) {
+    for (std::size_t i = 0; i < policies_.size(); ++i) {
+      if (!is_legal(policies_[i], args)) continue;
+      SCOPED_TRACE(text_of(policies_[i]));
+      ++runs_[i];
+      check(policies_[i]);
+      if (::testing::Test::HasFailure()) return;
+    }
+  }
+
+  void expect_complete(bool has_clusters) const {
+    for (std::size_t i = 0; i < policies_.size(); ++i) {
+      if (policies_[i].variant == RowVariant::cluster && !has_clusters) continue;
+      EXPECT_GT(runs_[i], 0) << text_of(policies_[i]) << " was legal for no size";
+    }
+  }
+
+ private:
+  std::vector<RowPolicy> policies_;
+  std::vector<int> runs_;
+};
+
+bool has_clusters() {
+  const Operands on({.dtypes = kTypes[1], .extent = {1, 8}});
+  return row_problem(on.args(), cuda_stream()).sm >= 90;
+}
+
+using CudaRowPolicy = CudaTest;
+
+TEST_F(CudaRowPolicy, EveryLayerNormForwardVariantMatchesTheReference) {
+  Coverage coverage(forward_policies());
+  std::size_t mode = 0;
+  for (const Extent& extent : kExtents) {
+    for (const NormDTypes& dtypes : kTypes) {
+      const Operands on(problem_of_mode(dtypes, extent, mode++));
+      SCOPED_TRACE(cat(on.problem));
+      run_on(kCuda, on.args());
+      if (on.problem.has_residual) expect_sum(on);
+      const Reference want = reference_of(on);
+      const std::vector<double> sum = on.sum ? on.sum.values() : std::vector<double>();
+      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
+        poison({&on.sum, &on.y, &on.mean, &on.rstd});
+        run_forced(policy, on.args());
+        expect_normalised(on, want);
+        if (!on.sum) return;
+        EXPECT_EQ(on.sum.values() == sum, true) << "sum";
+        EXPECT_TRUE(on.sum.guards_intact()) << "sum";
+      });
+      if (HasFailure()) return;
+    }
+  }
+  coverage.expect_complete(has_clusters());
+}
+
+TEST_F(CudaRowPolicy, EveryLayerNormBackwardVariantMatchesTheReference) {
+  Coverage coverage(backward_policies());
+  std::size_t mode = 0;
+  for (const Extent& extent : kExtents) {
+    for (const NormDTypes& dtypes : kTypes) {
+      ++mode;
+      const Problem p = problem_of_mode(dtypes, extent, mode);
+      const bool has_tail = mode % 2 == 0;
+      const BackwardOperands on(p, {.dx_drop = has_tail, .column_sum = has_tail});
+      SCOPED_TRACE(cat(p, " tail ", has_tail));
+      const BackwardReference want(on);
+      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
+        poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
+        run_forced(policy, on.args());
+        expect_gradients(on, want);
+      });
+      if (HasFailure()) return;
+    }
+  }
+  coverage.expect_complete(has_clusters());
+}
+
+/// Operands of RMSNorm: those of LayerNorm without what it does not have.
+RmsNorm rms_norm_args(const Operands& on) {
+  const LayerNorm args = on.args();
+  return {.x = args.x, .weight = args.weight, .y = args.y, .rstd = args.rstd, .eps = args.eps};
+}
+
+RmsNormBackward rms_norm_args(const BackwardOperands& on) {
+  const LayerNormBackward args = on.args();
+  return {.x = args.x,
+          .dy = args.dy,
+          .weight = args.weight,
+          .rstd = args.rstd,
+          .dx = args.dx,
+          .dweight = args.dweight,
+          .workspace = {}};
+}
+
+TEST_F(CudaRowPolicy, EveryRmsNormVariantMatchesTheReference) {
+  Coverage forward(forward_policies()), backward(backward_policies());
+  for (const Extent& extent : kExtents) {
+    for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
+      const Problem p{.dtypes = dtypes, .extent = extent};
+      SCOPED_TRACE(cat(p));
+      const Operands on(p);
+      const Tensor x = on.x.reference(), weight = on.weight.reference();
+      const Tensor y = empty_like(x), rstd = empty({extent.rows}, DType::f64);
+      RmsNorm want = rms_norm_args(on);
+      want.x = rows(x), want.weight = flat(weight), want.y = rows(y), want.rstd = flat(rstd);
+      run(want, CpuStream{});
+      forward.for_each_legal(rms_norm_args(on), [&](const RowPolicy& policy) {
+        poison({&on.y, &on.rstd});
+        run_forced(policy, rms_norm_args(on));
+        EXPECT_TRUE(all_close(on.y.values(), y.to_vector<double>(), norm_tolerance(dtypes.rows)));
+        EXPECT_TRUE(all_close(on.rstd.values(), rstd.to_vector<double>(), {.relative = 1e-6}));
+        EXPECT_TRUE(on.y.guards_intact());
+      });
+
+      // Every variant against the default one, which rms_norm_test.cpp checks.
+      const BackwardOperands back(p);
+      run_on(kCuda, rms_norm_args(back));
+      const std::vector<double> dx = back.dx.values(), dweight = back.dweight.values();
+      backward.for_each_legal(rms_norm_args(back), [&](const RowPolicy& policy) {
+        poison({&back.dx, &back.dweight});
+        run_forced(policy, rms_norm_args(back));
+        EXPECT_TRUE(all_close(back.dx.values(), dx,
+                              {.dtype = dtypes.rows, .absolute = 4e-6, .relative = 4e-6}));
+        EXPECT_TRUE(all_close(back.dweight.values(), dweight,
+                              {.dtype = dtypes.parameters, .absolute = 4e-5, .relative = 4e-6}));
+        EXPECT_TRUE(back.dx.guards_intact());
+      });
+      if (HasFailure()) return;
+    }
+  }
+  forward.expect_complete(has_clusters());
+  backward.expect_complete(has_clusters());
+}
+
+TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
+  Coverage coverage(forward_policies());
+  for (const Extent& extent : kNormVariants) {
+    for (const NormDTypes& dtypes : kTypes) {
+      const Operands fused(problem_of_mode(dtypes, extent, 1));
+      SCOPED_TRACE(cat(fused.problem));
+      Operands plain(problem_of_mode(dtypes, extent, 0));
+      coverage.for_each_legal(fused.args(), [&](const RowPolicy& policy) {
+        poison({&fused.sum, &fused.y, &plain.y});
+        run_forced(policy, fused.args());
+        LayerNorm unfused = fused.args();
+        unfused.x = unfused.sum;
+        unfused.residual = unfused.sum = {};
+        unfused.y = rows(plain.y.tensor());
+        if (!is_legal(policy, unfused)) return;
+        run_forced(policy, unfused);
+        EXPECT_EQ(plain.y.values() == fused.y.values(), true) << "y";
+      });
+      if (dtypes.stream != dtypes.rows) continue;
+      const CudaTensor sum = CudaTensor::poisoned(fused.problem.shape(), dtypes.rows);
+      run_on(kCuda, kernels::Add{.a = rows(fused.x.tensor()),
+                                 .b = rows(fused.residual.tensor()),
+                                 .y = rows(sum.tensor())});
+      EXPECT_EQ(sum.values() == fused.sum.values(), true) << "sum";
+    }
+  }
+}
+
+TEST_F(CudaRowPolicy, BackwardWithADsumOfZerosGivesTheBitsOfOneWithout) {
+  Coverage coverage(backward_policies());
+  for (const Extent& extent : kNormVariants) {
+    for (const NormDTypes& dtypes : kTypes) {
+      const BackwardOperands on(problem_of_mode(dtypes, extent, 1));
+      SCOPED_TRACE(cat(on.problem));
+      on.dsum.tensor().fill(0.0);
+      const auto outputs = [&] {
+        return std::vector<std::vector<double>>{on.dx.values(), on.dx_drop.values(),
+                                                on.dweight.values(), on.dbias.values(),
+                                                on.column_sum.values()};
+      };
+      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
+        LayerNormBackward without = on.args();
+        without.dsum = {};
+        if (!is_legal(policy, without)) return;
+        run_forced(policy, on.args());
+        const std::vector<std::vector<double>> with_zeros = outputs();
+        poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
+        run_forced(policy, without);
+        EXPECT_EQ(outputs() == with_zeros, true);
+      });
+    }
+  }
+}
+
+TEST_F(CudaRowPolicy, ThrowsForAPolicyThatIsNotLegal) {
+  const Operands on({.dtypes = kTypes[1], .extent = {3, 20000}});
+  const RowPolicy too_small{.variant = RowVariant::held, .packs = 1, .block_threads = 128};
+  ASSERT_FALSE(is_legal(too_small, on.args()));
+  EXPECT_THROW(run_forced(too_small, on.args()), Error);
+}
+
+}  // namespace
+}  // namespace lamina::testing::layer_norm
