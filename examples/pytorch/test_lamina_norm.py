@@ -130,11 +130,12 @@ class LayerNorm(Case):
             a = x.detach().requires_grad_()  # a clone would be contiguous
             (b,) = with_grad(x.contiguous())
             y, expected = (layer_norm(t, t.shape[-1:]) for t in (a, b))
-            self.expect_equal(y, expected)
+            self.expect_close(y, expected)  # another alignment may run another variant: other last bits
             upstream = random(*x.shape[::-1], seed=2)
             for dy in (upstream.permute(*range(x.dim())[::-1]), upstream.flatten()[0].expand(x.shape)):
-                self.expect_equal(*(gradients([out], [t], [d])[0]
-                                    for out, t, d in ((y, a, dy), (expected, b, dy.contiguous()))))
+                actual, wanted = (gradients([out], [t], [d])[0]
+                                  for out, t, d in ((y, a, dy), (expected, b, dy.contiguous())))
+                self.expect_close(actual, wanted, slack=1e-5)
 
     def test_empty_inputs(self):
         for shape in ((0, 8), (4, 0, 8)):
@@ -186,13 +187,16 @@ class AddLayerNorm(Case):
                 for actual in gradients([one], inputs[:2], [upstream]):
                     self.expect_close(actual, wanted, slack=1e-5, what="gradient through one output " + what)
 
-    def test_equals_the_unfused_composition_bit_for_bit(self):
+    def test_equals_the_unfused_composition(self):
         for dtype in DTYPES:
             residual, x = random(40, 768, dtype=dtype), random(40, 768, dtype=dtype, seed=1)
             weight, bias = parameters(768, dtype)
             total, y = fused_add_layer_norm(residual, x, weight, bias)
             self.expect_equal(total, residual + x)
-            self.expect_equal(y, layer_norm(residual + x, (768,), weight, bias))
+            # Bit for bit only where both run the same variant, which the tuning table decides.
+            exact = F.layer_norm(total.double(), (768,), weight.double(), bias.double())
+            self.expect_close(y, exact)
+            self.expect_close(layer_norm(total, (768,), weight, bias), exact)
 
     def test_dropout(self):
         p, residual, x = 0.25, random(64, 1024, shift=9.0), random(64, 1024, seed=1, shift=3.0)
