@@ -105,7 +105,7 @@ struct DropMask {
   }
 
   /// What elements first ... first + kWidth - 1 are multiplied by; first is a multiple of kWidth
-  /// when that is 4 or more, and of 4 when it is 2.
+  /// when that is 4 or more.
   template <int kWidth>
   __device__ __forceinline__ void factors(std::int64_t first, float (&to)[kWidth]) const {
     const auto element = static_cast<std::uint64_t>(first);
@@ -120,11 +120,6 @@ struct DropMask {
       }
     } else {
       const PhiloxBlock words = philox_words(key, element / 4);
-      if constexpr (kWidth == 2) {
-        to[0] = factor(words.x);
-        to[1] = factor(words.y);
-        return;
-      }
       const unsigned word = element % 4;
       to[0] = factor(word == 0 ? words.x : word == 1 ? words.y : word == 2 ? words.z : words.w);
     }

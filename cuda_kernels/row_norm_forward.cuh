@@ -34,30 +34,35 @@ struct Moments {
 
   /// True when the center was so far from the mean that the variance has lost digits: its rounding
   /// error is 1 + offset^2 / variance times that of a sum around the mean.
-  __device__ __forceinline__ bool is_inexact() const { return offset * offset > 4.0F * variance; }
+  __device__ __forceinline__ bool is_inexact() const { return offset * offset > 2.0F * variance; }
 
   __device__ __forceinline__ float rstd(float eps) const { return rsqrtf(variance + eps); }
 };
 
-/// A first guess at the mean of row `row`: the mean of the first two elements of what is
-/// normalised, so that neither a common offset nor a constant row costs digits. The same with a
-/// residual as for a sum made before.
-template <class T, class S, Norm kNorm, bool kResidual, int kWidth>
-__device__ __forceinline__ float first_center(const LayerNorm& args, const DropMask& mask,
-                                              std::int64_t row, bool is_there) {
-  if (kNorm == Norm::rms || !is_there) return 0.0F;
-  constexpr int kFew = std::min(kWidth, 2);
-  Pack<S, kFew> first;
-  if constexpr (kResidual) {
-    first = add_residual(device::load_pack<kFew>(row_of<const T>(args.x, row)),
-                         device::load_pack<kFew>(row_of<const S>(args.residual, row)), mask,
-                         row * args.x.cols);
-  } else {
-    first = device::load_pack<kFew>(row_of<const S>(args.x, row));
-  }
-  float values[kFew];
+/// A first guess at the mean of a row: the mean of its first elements, so that neither a common
+/// offset nor a constant row costs digits.
+template <Norm kNorm, class S, int kWidth>
+__device__ __forceinline__ float first_center(const Pack<S, kWidth>& first) {
+  if constexpr (kNorm == Norm::rms) return 0.0F;
+  float values[kWidth];
   device::to_floats(first, values);
-  return pairwise_sum(values) * (1.0F / kFew);
+  return pairwise_sum(values) * (1.0F / kWidth);
+}
+
+/// The first elements of what is normalised, in every thread of the row.
+template <class T, class S, bool kResidual, int kWidth>
+__device__ __forceinline__ Pack<S, kWidth> first_pack(const LayerNorm& args, const DropMask& mask,
+                                                      std::int64_t row, bool is_there) {
+  using device::Keep;
+  if constexpr (kResidual) {
+    const auto x =
+        device::load_pack_if<kWidth, Keep::streamed>(row_of<const T>(args.x, row), is_there);
+    const auto residual =
+        device::load_pack_if<kWidth, Keep::streamed>(row_of<const S>(args.residual, row), is_there);
+    return add_residual(x, residual, mask, row * args.x.cols);
+  } else {
+    return device::load_pack_if<kWidth, Keep::streamed>(row_of<const S>(args.x, row), is_there);
+  }
 }
 
 /// Adds a pack to the sums of x - center and of its square; `values` become x - center.
@@ -133,10 +138,9 @@ __global__ void __launch_bounds__(kMaxThreads,
   const int cols = row < rows ? static_cast<int>(args.x.cols) : 0;  // barriers: no exit
   const std::int64_t own = threads.index * kWidth;                  // column of the first pack
   const int pitch = threads.count * kWidth;                         // columns to the next
-  const S* const stream = row_of<const S>(kResidual ? args.residual : args.x, row);
+  const S* const guess = row_of<const S>(kResidual ? args.residual : args.x, row);
   const X* const x = row_of<const X>(args.x, row) + own;
-  Moments moments{.center =
-                      first_center<T, S, kNorm, kResidual, kWidth>(args, mask, row, cols > 0)};
+  const auto first = first_pack<T, S, kResidual, kWidth>(args, mask, row, cols > 0);
   Pack<X, kWidth> loaded[kPacks];
   Pack<S, kWidth> added[kResidual ? kPacks : 1];
 #pragma unroll
@@ -144,13 +148,14 @@ __global__ void __launch_bounds__(kMaxThreads,
     const bool is_in_row = threads.column<kWidth>(p) < cols;
     loaded[p] = device::load_pack_if<kWidth, Keep::streamed>(x + p * pitch, is_in_row);
     if constexpr (kResidual) {
-      added[p] = device::load_pack_if<kWidth, Keep::streamed>(stream + own + p * pitch, is_in_row);
+      added[p] = device::load_pack_if<kWidth, Keep::streamed>(guess + own + p * pitch, is_in_row);
     }
   }
 
   if constexpr (kResidual) {  // sum may be written over residual, whose first elements all read
     if (args.sum.data == args.residual.data) row_sum.synchronise();
   }
+  Moments moments{.center = first_center<kNorm>(first)};
   float held[kPacks][kWidth];  // x - center; zeros beyond the row
   float sums[2] = {};
 #pragma unroll
@@ -256,18 +261,18 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     end_copies();
   };
   const auto guess_of = [&](std::int64_t row) {
-    return first_center<T, S, kNorm, kResidual, kWidth>(args, mask, row, row < rows);
+    return first_pack<T, S, kResidual, kWidth>(args, mask, row, row < rows);
   };
   std::int64_t row = blockIdx.x;
   for (int stage = 0; stage < ring_end; stage += stage_bytes)
     fetch(row + std::int64_t{stage / stage_bytes} * gridDim.x, stage);
-  float guess = guess_of(row);
+  auto guess = guess_of(row);
   if constexpr (kResidual) row_sum.synchronise();  // sum may be written over residual
 
   for (int stage = 0; row < rows; row += gridDim.x) {
     S* const stream = reinterpret_cast<S*>(ring + stage);
     const T* const branch = reinterpret_cast<const T*>(stream + padded);
-    Moments moments{.center = guess};
+    Moments moments{.center = first_center<kNorm>(guess)};
     guess = guess_of(row + gridDim.x);
     wait_for_copies(scalars.stages - 1);
     float sums[2] = {};
@@ -332,8 +337,9 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const auto cols = static_cast<int>(args.x.cols);
   const int begin = static_cast<int>(threadIdx.x) * kWidth;
   const int step = static_cast<int>(blockDim.x) * kWidth;
-  const S* const stream = row_of<const S>(kResidual ? args.residual : args.x, row);
-  Moments moments{.center = first_center<T, S, kNorm, kResidual, kWidth>(args, mask, row, true)};
+  const S* const guess = row_of<const S>(kResidual ? args.residual : args.x, row);
+  Moments moments{
+      .center = first_center<kNorm>(first_pack<T, S, kResidual, kWidth>(args, mask, row, true))};
   float sums[2] = {};
   if constexpr (kResidual) row_sum.synchronise();  // sum may be written over residual
   for (int col = begin; col < cols; col += step) {
@@ -341,7 +347,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     const auto x = device::load_pack<kWidth>(row_of<const X>(args.x, row) + col);
     if constexpr (kResidual) {
       const auto sum =
-          add_residual(x, device::load_pack<kWidth>(stream + col), mask, row * args.x.cols + col);
+          add_residual(x, device::load_pack<kWidth>(guess + col), mask, row * args.x.cols + col);
       device::store_pack(row_of<S>(args.sum, row) + col, sum);
       device::to_floats(sum, values);
     } else {
