@@ -22,6 +22,7 @@ namespace {
 
 using testing::Buffer;
 using testing::expect_close;
+using testing::expect_near;
 using testing::expect_same_for_any_threads;
 using testing::Matrix;
 using testing::Workspace;
@@ -466,17 +467,6 @@ Matrix<To> converted(const Matrix<From>& from) {
       to(r, c) = static_cast<To>(from(r, c));
   }
   return to;
-}
-
-/// Equal but for `bound`: compilers may contract one instantiation's a * b + c and not another's.
-template <class Got, class Want>
-void expect_near(const char* name, const Got& got, const Want& want, double bound) {
-  ASSERT_EQ(got.size(), want.size()) << name;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const auto value = static_cast<double>(want[i]);
-    ASSERT_NEAR(static_cast<double>(got[i]), value, bound * (1.0 + std::abs(value)))
-        << name << " " << i;
-  }
 }
 
 TEST(CpuLayerNorm, ComputesInTheDTypeOfTheStreamAndRoundsOnce) {

@@ -154,4 +154,15 @@ void expect_same_for_any_threads(const Compute& compute) {
   omp_set_num_threads(before);
 }
 
+/// Equal but for `bound`: compilers may contract one instantiation's a * b + c and not another's.
+template <class Got, class Want>
+inline void expect_near(const char* name, const Got& got, const Want& want, double bound) {
+  ASSERT_EQ(got.size(), want.size()) << name;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const auto value = static_cast<double>(want[i]);
+    ASSERT_NEAR(static_cast<double>(got[i]), value, bound * (1.0 + std::abs(value)))
+        << name << " " << i;
+  }
+}
+
 }  // namespace lamina::testing
