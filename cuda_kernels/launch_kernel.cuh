@@ -15,8 +15,8 @@
 
 namespace lamina::kernels {
 
-/// First statement of a kernel that is launched with launch_kernel(): what it reads and overwrites
-/// may be in use by the kernel before it until then.
+/// In a kernel that is launched with launch_kernel(), before it touches global memory: what it
+/// reads and overwrites may be in use by the kernel before it until then.
 __device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -37,7 +37,7 @@ struct LaunchShape {
   int cluster = 1;               // blocks; divides grid.x
 };
 
-/// Queues a kernel that begins with wait_for_previous_kernel().
+/// Queues a kernel that calls wait_for_previous_kernel().
 template <class... Params>
 void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStream stream,
                    const std::type_identity_t<Params>&... args) {

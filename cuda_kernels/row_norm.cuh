@@ -235,10 +235,9 @@ struct RowThreads {
   }
 };
 
-/// Adds numbers over the threads of a row, in a fixed order, in two steps with a barrier between
-/// them, so that a kernel can do other work before the total. All threads of the block (of the
+/// Adds numbers over the threads of a row, in a fixed order. All threads of the block (of the
 /// cluster) make the same calls. Each warp adds up by shuffles; then every thread adds up the
-/// warps' sums itself, which takes less time than shuffles again.
+/// warps' sums itself.
 template <RowReach kReach>
 class RowSum {
   static constexpr bool kCluster = kReach == RowReach::cluster;
@@ -271,74 +270,65 @@ class RowSum {
       all[i] = 0.0F;  // what fills up the quads is never written again
   }
 
-  /// Once before all else: all blocks of the cluster are there, all of scratch is set.
-  __device__ __forceinline__ void start() const {
+  /// What the threads of a row did before is done when one of them goes on. Once before all else:
+  /// all blocks of the cluster are there, all of scratch is set.
+  __device__ __forceinline__ void synchronise() const {
     if constexpr (kCluster) {
       Cluster::arrive();
-      Cluster::wait();
-    } else if (!is_within_warp_) {
-      __syncthreads();
-    }
-  }
-
-  /// What the threads of a row did before is done when one of them goes on.
-  __device__ __forceinline__ void synchronise() const {
-    arrive();
-    wait();
-  }
-
-  /// Hands `values` of this thread in.
-  template <int kValues>
-  __device__ __forceinline__ void add(const float (&values)[kValues]) {
-#pragma unroll
-    for (int k = 0; k < kValues; ++k)
-      kept_[k] = values[k];
-    if (blockDim.x >= device::kWarpSize) {
-#pragma unroll
-      for (int k = 0; k < kValues; ++k)
-        kept_[k] = device::warp_sum(kept_[k]);
-    } else {
-      for (unsigned offset = blockDim.x / 2; offset > 0; offset /= 2) {
-#pragma unroll
-        for (int k = 0; k < kValues; ++k)
-          kept_[k] += __shfl_xor_sync(device::kFullWarp, kept_[k], offset);
-      }
-    }
-    if (is_within_warp_ || threadIdx.x % device::kWarpSize != 0) return;
-#pragma unroll
-    for (int k = 0; k < kValues; ++k) {
-      float* const to = own_ + slot_ + k * kMaxSums;
-      if constexpr (kCluster) {
-        for (int block = 0; block < blocks_; ++block)
-          *Cluster::shared_of(to, static_cast<unsigned>(block)) = kept_[k];
-      } else {
-        *to = kept_[k];
-      }
-    }
-  }
-
-  /// Between add() and total(): arrive(), anything else, wait().
-  __device__ __forceinline__ void arrive() const {
-    if constexpr (kCluster) Cluster::arrive();
-  }
-
-  __device__ __forceinline__ void wait() const {
-    if constexpr (kCluster) {
       Cluster::wait();
     } else if (!is_within_warp_) {
       __syncthreads();  // not a barrier for each row: with those only four blocks share an SM
     }
   }
 
-  /// The sums, once; the next add() may follow at once.
+  /// Each of `values` becomes its sum.
   template <int kValues>
-  __device__ __forceinline__ void total(float (&values)[kValues]) {
-    if (is_within_warp_) {
+  __device__ __forceinline__ void reduce(float (&values)[kValues]) {
+    if (blockDim.x >= device::kWarpSize) {
 #pragma unroll
       for (int k = 0; k < kValues; ++k)
-        values[k] = kept_[k];
-      return;
+        values[k] = device::warp_sum(values[k]);
+    } else {
+      for (unsigned offset = blockDim.x / 2; offset > 0; offset /= 2) {
+#pragma unroll
+        for (int k = 0; k < kValues; ++k)
+          values[k] += __shfl_xor_sync(device::kFullWarp, values[k], offset);
+      }
     }
+    if (is_within_warp_) return;
+    if (threadIdx.x % device::kWarpSize == 0) hand_out(values);
+    synchronise();
+    collect(values);
+    slot_ = kSlotPitch - slot_;
+  }
+
+  /// `condition`, which is the same in all threads of a row, in any row of the warp.
+  __device__ __forceinline__ bool any(bool condition) const {
+    return is_within_warp_ ? __any_sync(device::kFullWarp, condition) : condition;
+  }
+
+ private:
+  static constexpr int kBlockPitch = kMaxValues * kMaxSums;
+  static constexpr int kSlotPitch = (kCluster ? kMaxCluster : 1) * kBlockPitch;
+
+  /// Writes the sums of this warp where all threads of the row read them.
+  template <int kValues>
+  __device__ __forceinline__ void hand_out(const float (&values)[kValues]) const {
+#pragma unroll
+    for (int k = 0; k < kValues; ++k) {
+      float* const to = own_ + slot_ + k * kMaxSums;
+      if constexpr (kCluster) {
+        for (int block = 0; block < blocks_; ++block)
+          *Cluster::shared_of(to, static_cast<unsigned>(block)) = values[k];
+      } else {
+        *to = values[k];
+      }
+    }
+  }
+
+  /// Adds up the sums of the row's warps.
+  template <int kValues>
+  __device__ __forceinline__ void collect(float (&values)[kValues]) const {
 #pragma unroll
     for (int k = 0; k < kValues; ++k)
       values[k] = 0.0F;
@@ -366,26 +356,7 @@ class RowSum {
         }
       }
     }
-    slot_ = kSlotPitch - slot_;
   }
-
-  /// `condition`, which is the same in all threads of a row, in any row of the warp.
-  __device__ __forceinline__ bool any(bool condition) const {
-    return is_within_warp_ ? __any_sync(device::kFullWarp, condition) : condition;
-  }
-
-  /// add(), the barrier and total().
-  template <int kValues>
-  __device__ __forceinline__ void reduce(float (&values)[kValues]) {
-    add(values);
-    arrive();
-    wait();
-    total(values);
-  }
-
- private:
-  static constexpr int kBlockPitch = kMaxValues * kMaxSums;
-  static constexpr int kSlotPitch = (kCluster ? kMaxCluster : 1) * kBlockPitch;
 
   float* row_;    // the sums of this row, of the first block, in slot 0
   float* own_;    // this warp's
@@ -393,7 +364,6 @@ class RowSum {
   int quads_;     // of sums per row, value and block
   int blocks_ = 1;
   bool is_within_warp_;  // one warp has all of the row
-  float kept_[kMaxValues] = {};
 };
 
 /// Starts a copy of one pack to shared memory, past the first-level cache if it is 16 bytes.
@@ -416,8 +386,8 @@ __device__ __forceinline__ void end_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/// Waits until at most `pending` (below kMaxStages) of this thread's groups of copies are on their
-/// way.
+/// Waits until at most `pending` (below kMaxRowStages) of this thread's groups of copies are on
+/// their way.
 __device__ __forceinline__ void wait_for_copies(int pending) {
   switch (pending) {
     case 0:
@@ -504,6 +474,13 @@ inline RowProblem row_problem(std::string_view op, const Rows& x, DType element,
   problem.sm = gpu.compute_capability;
   problem.multiprocessors = gpu.multiprocessors;
   return problem;
+}
+
+inline void check_policy(bool has_kernel, const RowPolicy& policy, const RowProblem& problem,
+                         std::string_view op) {
+  LAMINA_CHECK(has_kernel, op, ": the policy ", policy.packs, " packs, ", policy.block_threads,
+               " threads, cluster ", policy.cluster, ", stages ", policy.stages, " cannot do [",
+               problem.rows, ", ", problem.cols, "]");
 }
 
 /// Local memory per thread, bytes.

@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
   extern __shared__ __align__(16) std::byte ring[];
   RowSum<kReach> row_sum(scratch);
   const RowThreads threads = RowThreads::of_block<kReach>();
-  row_sum.start();
+  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -325,7 +325,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   extern __shared__ __align__(16) std::byte ring[];
   float* const shared_sums = reinterpret_cast<float*>(ring);  // [slots.count, cols]
   RowSum<RowReach::block> row_sum(scratch);
-  row_sum.start();
+  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -490,9 +490,7 @@ BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& arg
       plan.kernel = backward_kernel<T, S, W, kNorm, false>(policy, problem.has_vectors);
     }
   });
-  LAMINA_CHECK(plan.kernel != nullptr && is_legal_backward(policy, problem), op, ": the policy ",
-               policy.packs, " packs, ", policy.block_threads, " threads, cluster ", policy.cluster,
-               ", stages ", policy.stages, " cannot do [", args.x.rows, ", ", args.x.cols, "]");
+  check_policy(plan.kernel != nullptr && is_legal_backward(policy, problem), policy, problem, op);
   const std::int64_t blocks = partial_rows(policy, problem) * policy.cluster;
   plan.shape = {.grid = dim3(static_cast<unsigned>(blocks)),
                 .block = dim3(static_cast<unsigned>(policy.threads_per_row(problem)),

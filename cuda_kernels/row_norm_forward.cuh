@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kMaxThreads,
   __shared__ typename RowSum<kReach>::Scratch scratch;
   RowSum<kReach> row_sum(scratch);
   const RowThreads threads = RowThreads::of_block<kReach>();
-  row_sum.start();
+  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   __shared__ typename RowSum<RowReach::block>::Scratch scratch;
   extern __shared__ __align__(16) std::byte ring[];
   RowSum<RowReach::block> row_sum(scratch);
-  row_sum.start();
+  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -329,7 +329,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   using X = std::conditional_t<kResidual, T, S>;
   __shared__ typename RowSum<RowReach::block>::Scratch scratch;
   RowSum<RowReach::block> row_sum(scratch);
-  row_sum.start();
+  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -457,9 +457,7 @@ ForwardPlan plan_forward(const RowPolicy& policy, const LayerNorm& args, const R
       plan.kernel = forward_kernel<T, S, W, kNorm, false>(policy, problem.has_vectors);
     }
   });
-  LAMINA_CHECK(plan.kernel != nullptr && is_legal_forward(policy, problem), op, ": the policy ",
-               policy.packs, " packs, ", policy.block_threads, " threads, cluster ", policy.cluster,
-               ", stages ", policy.stages, " cannot do [", args.x.rows, ", ", args.x.cols, "]");
+  check_policy(plan.kernel != nullptr && is_legal_forward(policy, problem), policy, problem, op);
   const int threads = policy.threads_per_row(problem);
   const int rows = forward_rows_per_block(policy, problem);
   const std::int64_t groups = (args.x.rows + rows - 1) / rows;

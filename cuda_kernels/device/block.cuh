@@ -34,37 +34,4 @@ __device__ __forceinline__ float block_max(float value) {
                               [](float v) { return warp_max(v); });
 }
 
-/// Shared memory of group_sum(): two slots, used in turn, so that each sum needs only one barrier.
-template <int kValues>
-struct GroupScratch {
-  float per_warp[2][kWarpSize][kValues];
-};
-
-/// Sums of `values` over the threads with the same threadIdx.y of a block whose x extent is a
-/// multiple of 32. With more than one warp in x it passes a block barrier, so all threads of the
-/// block must call it equally often. `slot` starts at 0 and is switched by each call.
-template <int kValues>
-__device__ __forceinline__ void group_sum(float (&values)[kValues], GroupScratch<kValues>& scratch,
-                                          int& slot) {
-#pragma unroll
-  for (int k = 0; k < kValues; ++k)
-    values[k] = warp_sum(values[k]);
-  const int warps = static_cast<int>(blockDim.x) / kWarpSize;
-  if (warps == 1) return;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int first = static_cast<int>(threadIdx.y) * warps;
-  if (lane == 0) {
-    const int warp = first + static_cast<int>(threadIdx.x) / kWarpSize;
-#pragma unroll
-    for (int k = 0; k < kValues; ++k)
-      scratch.per_warp[slot][warp][k] = values[k];
-  }
-  __syncthreads();
-#pragma unroll
-  for (int k = 0; k < kValues; ++k) {
-    values[k] = warp_sum(lane < warps ? scratch.per_warp[slot][first + lane][k] : 0.0F);
-  }
-  slot ^= 1;
-}
-
 }  // namespace lamina::device

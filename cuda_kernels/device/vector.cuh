@@ -101,22 +101,6 @@ __device__ __forceinline__ Pack<T, kWidth> load_pack(const T* from) {
   return pack;
 }
 
-/// The same through the read-only path, for operands that the kernel does not write: such loads may
-/// move ahead of stores.
-template <int kWidth, class T>
-__device__ __forceinline__ Pack<T, kWidth> load_constant_pack(const T* from) {
-  Pack<T, kWidth> pack;
-  if constexpr (sizeof(pack) == 16) {
-    const uint4 words = __ldg(reinterpret_cast<const uint4*>(from));
-    __builtin_memcpy(&pack, &words, sizeof(pack));
-  } else {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      pack[i] = __ldg(from + i);
-  }
-  return pack;
-}
-
 /// How a load treats the first-level cache: keeps what it reads there, or leaves room for others.
 /// What is cached must not be written while the kernel runs, nor by one that start_next_kernel()
 /// lets it overlap.
@@ -182,18 +166,6 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T, kWidth>& pack) {
   Word word;
   __builtin_memcpy(&word, &pack, sizeof(pack));
   *reinterpret_cast<Word*>(to) = word;
-}
-
-/// Hides from the compiler that the pack was converted to floats before, so that between two passes
-/// it keeps the packed 16-bit elements in registers and not their floats: half as many.
-template <class T, int kWidth>
-__device__ __forceinline__ void keep_packed(Pack<T, kWidth>& pack) {
-  if constexpr (sizeof(T) == 2 && sizeof(pack) == 16) {
-    uint4 words;
-    __builtin_memcpy(&words, &pack, sizeof(pack));
-    asm("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w));
-    __builtin_memcpy(&pack, &words, sizeof(pack));
-  }
 }
 
 /// True when `data` starts on a 16-byte boundary; a null pointer (an operand that is not there)
