@@ -7,17 +7,18 @@
 
 #include "core/check.h"
 #include "core/kernels/layer_norm.h"
+#include "cuda_kernels/cluster_count.h"
 #include "cuda_kernels/device/vector.cuh"
 #include "cuda_kernels/device/warp.cuh"
 #include "cuda_kernels/dispatch.cuh"
 #include "cuda_kernels/launch_kernel.cuh"
 #include "cuda_kernels/row_norm.h"
+#include "cuda_kernels/row_sum.cuh"
 #include "cuda_kernels/tuning/layer_norm.h"
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cooperative_groups.h>
 #include <cstdint>
 #include <initializer_list>
 #include <string_view>
@@ -33,8 +34,6 @@ using tuning::RowVariant;
 enum class Norm : std::uint8_t { layer, rms };
 
 inline constexpr int kMaxThreads = tuning::kMaxRowThreads;
-inline constexpr int kMaxWarps = kMaxThreads / device::kWarpSize;
-inline constexpr int kMaxCluster = tuning::kMaxRowCluster;
 
 /// Elements of a pack: 16 bytes of the wider type.
 template <class T, class S>
@@ -163,51 +162,6 @@ __device__ __forceinline__ float pairwise_sum(const float (&values)[kWidth]) {
   }
 }
 
-/// The thread block cluster of this block. Below sm_90 there are none; kernels for them are
-/// compiled but never chosen.
-struct Cluster {
-#if __CUDA_ARCH__ >= 900
-  static __device__ __forceinline__ unsigned rank() {
-    return cooperative_groups::this_cluster().block_rank();
-  }
-
-  static __device__ __forceinline__ unsigned blocks() {
-    return cooperative_groups::this_cluster().num_blocks();
-  }
-
-  static __device__ __forceinline__ void arrive() {
-    cooperative_groups::this_cluster().barrier_arrive();
-  }
-
-  static __device__ __forceinline__ void wait() {
-    cooperative_groups::this_cluster().barrier_wait();
-  }
-
-  static __device__ __forceinline__ float* shared_of(float* own, unsigned rank) {
-    return cooperative_groups::this_cluster().map_shared_rank(own, rank);
-  }
-#else
-  static __device__ __forceinline__ unsigned rank() {
-    return 0;
-  }
-
-  static __device__ __forceinline__ unsigned blocks() {
-    return 1;
-  }
-
-  static __device__ __forceinline__ void arrive() {}
-
-  static __device__ __forceinline__ void wait() {}
-
-  static __device__ __forceinline__ float* shared_of(float* own, unsigned) {
-    return own;
-  }
-#endif
-};
-
-/// How far apart the threads of a row can be.
-enum class RowReach : std::uint8_t { block, cluster };
-
 /// Which elements of a row a thread has. The row belongs to the threads with its threadIdx.y, in
 /// all blocks of the cluster if there are several; neighbours have neighbouring packs.
 struct RowThreads {
@@ -235,137 +189,6 @@ struct RowThreads {
   }
 };
 
-/// Adds numbers over the threads of a row, in a fixed order. All threads of the block (of the
-/// cluster) make the same calls. Each warp adds up by shuffles; then every thread adds up the
-/// warps' sums itself.
-template <RowReach kReach>
-class RowSum {
-  static constexpr bool kCluster = kReach == RowReach::cluster;
-  static constexpr int kMaxValues = 2;
-  static constexpr int kQuad = 4;      // sums that are read at a time
-  static constexpr int kMaxSums = 32;  // of the warps of all rows, each row padded to quads
-
- public:
-  /// Two slots, used in turn: one barrier per sum is enough.
-  struct alignas(16) Scratch {
-    float sums[2][kCluster ? kMaxCluster : 1][kMaxValues][kMaxSums];
-  };
-
-  __device__ __forceinline__ explicit RowSum(Scratch& scratch) {
-    const unsigned warps = blockDim.x / device::kWarpSize;
-    const unsigned warp = threadIdx.x / device::kWarpSize;
-    is_within_warp_ = !kCluster && blockDim.x <= device::kWarpSize;
-    quads_ = static_cast<int>((warps + kQuad - 1) / kQuad);
-    unsigned rank = 0;
-    if constexpr (kCluster) {
-      rank = Cluster::rank();
-      blocks_ = static_cast<int>(Cluster::blocks());
-    }
-    row_ = &scratch.sums[0][0][0][threadIdx.y * static_cast<unsigned>(quads_) * kQuad];
-    own_ = row_ + rank * kBlockPitch + warp;
-    if (is_within_warp_) return;
-    float* const all = &scratch.sums[0][0][0][0];
-    const unsigned threads = blockDim.x * blockDim.y;
-    for (unsigned i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * kSlotPitch; i += threads)
-      all[i] = 0.0F;  // what fills up the quads is never written again
-  }
-
-  /// What the threads of a row did before is done when one of them goes on. Once before all else:
-  /// all blocks of the cluster are there, all of scratch is set.
-  __device__ __forceinline__ void synchronise() const {
-    if constexpr (kCluster) {
-      Cluster::arrive();
-      Cluster::wait();
-    } else if (!is_within_warp_) {
-      __syncthreads();  // not a barrier for each row: with those only four blocks share an SM
-    }
-  }
-
-  /// Each of `values` becomes its sum.
-  template <int kValues>
-  __device__ __forceinline__ void reduce(float (&values)[kValues]) {
-    if (blockDim.x >= device::kWarpSize) {
-#pragma unroll
-      for (int k = 0; k < kValues; ++k)
-        values[k] = device::warp_sum(values[k]);
-    } else {
-      for (unsigned offset = blockDim.x / 2; offset > 0; offset /= 2) {
-#pragma unroll
-        for (int k = 0; k < kValues; ++k)
-          values[k] += __shfl_xor_sync(device::kFullWarp, values[k], offset);
-      }
-    }
-    if (is_within_warp_) return;
-    if (threadIdx.x % device::kWarpSize == 0) hand_out(values);
-    synchronise();
-    collect(values);
-    slot_ = kSlotPitch - slot_;
-  }
-
-  /// `condition`, which is the same in all threads of a row, in any row of the warp.
-  __device__ __forceinline__ bool any(bool condition) const {
-    return is_within_warp_ ? __any_sync(device::kFullWarp, condition) : condition;
-  }
-
- private:
-  static constexpr int kBlockPitch = kMaxValues * kMaxSums;
-  static constexpr int kSlotPitch = (kCluster ? kMaxCluster : 1) * kBlockPitch;
-
-  /// Writes the sums of this warp where all threads of the row read them.
-  template <int kValues>
-  __device__ __forceinline__ void hand_out(const float (&values)[kValues]) const {
-#pragma unroll
-    for (int k = 0; k < kValues; ++k) {
-      float* const to = own_ + slot_ + k * kMaxSums;
-      if constexpr (kCluster) {
-        for (int block = 0; block < blocks_; ++block)
-          *Cluster::shared_of(to, static_cast<unsigned>(block)) = values[k];
-      } else {
-        *to = values[k];
-      }
-    }
-  }
-
-  /// Adds up the sums of the row's warps.
-  template <int kValues>
-  __device__ __forceinline__ void collect(float (&values)[kValues]) const {
-#pragma unroll
-    for (int k = 0; k < kValues; ++k)
-      values[k] = 0.0F;
-    if constexpr (kCluster) {  // a lane for each warp of the cluster, up to 128
-      const int warps = static_cast<int>(blockDim.x) / device::kWarpSize;
-      const int lane = static_cast<int>(threadIdx.x) % device::kWarpSize;
-      for (int block = lane / kMaxWarps; block < blocks_; block += device::kWarpSize / kMaxWarps) {
-        if (lane % kMaxWarps >= warps) continue;
-        const float* const from = row_ + slot_ + block * kBlockPitch + lane % kMaxWarps;
-#pragma unroll
-        for (int k = 0; k < kValues; ++k)
-          values[k] += from[k * kMaxSums];
-      }
-#pragma unroll
-      for (int k = 0; k < kValues; ++k)
-        values[k] = device::warp_sum(values[k]);
-    } else {
-#pragma unroll 1
-      for (int quad = 0; quad < quads_; ++quad) {
-#pragma unroll
-        for (int k = 0; k < kValues; ++k) {
-          const float4 sums =
-              *reinterpret_cast<const float4*>(row_ + slot_ + k * kMaxSums + quad * kQuad);
-          values[k] += (sums.x + sums.y) + (sums.z + sums.w);
-        }
-      }
-    }
-  }
-
-  float* row_;    // the sums of this row, of the first block, in slot 0
-  float* own_;    // this warp's
-  int slot_ = 0;  // 0 or kSlotPitch
-  int quads_;     // of sums per row, value and block
-  int blocks_ = 1;
-  bool is_within_warp_;  // one warp has all of the row
-};
-
 /// Starts a copy of one pack to shared memory, past the first-level cache if it is 16 bytes.
 template <class Packed>
 __device__ __forceinline__ void copy_async(Packed* shared, const Packed* global) {
@@ -386,48 +209,41 @@ __device__ __forceinline__ void end_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/// Waits until at most `pending` (below kMaxRowStages) of this thread's groups of copies are on
-/// their way.
-__device__ __forceinline__ void wait_for_copies(int pending) {
-  switch (pending) {
-    case 0:
-      asm volatile("cp.async.wait_group 0;" ::: "memory");
-      return;
-    case 1:
-      asm volatile("cp.async.wait_group 1;" ::: "memory");
-      return;
-    case 2:
-      asm volatile("cp.async.wait_group 2;" ::: "memory");
-      return;
-    default:
-      asm volatile("cp.async.wait_group 3;" ::: "memory");
+/// Waits for the first of the `stages` (2 or 3) groups of copies that this thread ended last.
+__device__ __forceinline__ void wait_for_stage(int stages) {
+  if (stages == 2) {
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+  } else {
+    asm volatile("cp.async.wait_group 2;" ::: "memory");
   }
 }
 
-/// This thread's packs of one operand's row in shared memory. A thread reads only what it copied
-/// there itself, so rows need no barrier.
-template <class X, int kWidth, int kPacks>
+/// Waits until none is on its way.
+__device__ __forceinline__ void wait_for_all_copies() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+/// This thread's packs of one operand's row in shared memory, which has room for kThreads threads.
+/// A thread reads only what it copied there itself, so rows need no barrier.
+template <class X, int kWidth, int kPacks, int kThreads>
 struct StagedPacks {
   using Packed = Pack<X, kWidth>;
+  static constexpr int kBytes = kThreads * kPacks * static_cast<int>(sizeof(Packed));
+
   Packed* own;
-  int pitch;  // packs from one of this thread's to the next
 
-  /// Bytes for all threads of a row in a block.
-  static constexpr int bytes(int threads) {
-    return threads * kPacks * static_cast<int>(sizeof(Packed));
-  }
-
-  __device__ __forceinline__ explicit StagedPacks(std::byte* base)
-      : own(reinterpret_cast<Packed*>(base) + threadIdx.x), pitch(static_cast<int>(blockDim.x)) {}
+  /// `thread` of the block.
+  __device__ __forceinline__ StagedPacks(std::byte* base, int thread)
+      : own(reinterpret_cast<Packed*>(base) + thread) {}
 
   __device__ __forceinline__ Packed operator[](int pack) const {
-    return device::load_pack<kWidth>(reinterpret_cast<const X*>(own + pack * pitch));
+    return device::load_pack<kWidth>(reinterpret_cast<const X*>(own + pack * kThreads));
   }
 
   __device__ __forceinline__ void clear_beyond(const RowThreads& threads, int cols) const {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p)
-      if (threads.column<kWidth>(p) >= cols) own[p * pitch] = Packed{};
+      if (threads.column<kWidth>(p) >= cols) own[p * kThreads] = Packed{};
   }
 
   /// `from` is this thread's first element of the row.
@@ -435,7 +251,7 @@ struct StagedPacks {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       if (threads.column<kWidth>(p) >= cols) continue;
-      copy_async(own + p * pitch,
+      copy_async(own + p * kThreads,
                  reinterpret_cast<const Packed*>(from + p * threads.count * kWidth));
     }
   }
@@ -473,6 +289,8 @@ inline RowProblem row_problem(std::string_view op, const Rows& x, DType element,
   problem.stream_bytes = static_cast<int>(size_of(stream_dtype));
   problem.sm = gpu.compute_capability;
   problem.multiprocessors = gpu.multiprocessors;
+  for (int i = 0; i < 3; ++i)
+    problem.clusters[i] = clusters_at_once(2 << i, stream.device);
   return problem;
 }
 

@@ -31,13 +31,20 @@ struct SumSlots {
   }
 };
 
-/// Scalars of a launch. A step is the distance in elements from a row of a block to its next.
+/// Scalars of a launch. A step is the distance in bytes from a row of a block to its next.
 struct BackwardScalars {
   float inverse;      // 1 / cols
   int stages;         // of the ring
   int shared_floats;  // of the streamed variant
-  std::int64_t x_step, dy_step, dsum_step, dx_step, dx_drop_step;
+  int has_dsum, has_dx;
+  std::int64_t x_step, dy_step, dsum_step, dx_step;
 };
+
+template <class T>
+__device__ __forceinline__ T* advanced(T* row, std::int64_t bytes) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const std::byte, std::byte>;
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(row) + bytes);
+}
 
 /// What the kernels are given: without a dx that is skipped; and where dx is accumulated and
 /// nothing else depends on this call's share of it, the dx that is there as dsum, which is the
@@ -54,72 +61,80 @@ inline LayerNormBackward as_launched(const LayerNormBackward& args) {
   return launched;
 }
 
-/// Writes a pack of dx if there is one. kTail: also of what dropout lets through of it if there is
-/// a dx_drop; `handed_on` is what column_sum adds up; and dx may be accumulated. `first` is the
-/// number of the first element, for the dropout mask.
-template <bool kTail, class T, class S, int kWidth>
-__device__ __forceinline__ void write_dx(S* dx, T* dx_drop, bool accumulates, const DropMask& mask,
-                                         std::int64_t first, const float (&values)[kWidth],
-                                         float (&handed_on)[kWidth]) {
-  if (dx != nullptr) {
-    if (kTail && accumulates) {
-      float sum[kWidth];
-      device::to_floats(device::load_pack<kWidth>(static_cast<const S*>(dx)), sum);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i)
-        sum[i] += values[i];
-      device::store_pack(dx, device::from_floats<S>(sum));
-    } else {
-      device::store_pack(dx, device::from_floats<S>(values));
-    }
-  }
-  if constexpr (kTail) {
+/// Writes a pack of dx, added to what is there if it accumulates.
+template <class S, int kWidth>
+__device__ __forceinline__ void write_dx(S* dx, bool is_wanted, bool accumulates,
+                                         const float (&values)[kWidth]) {
+  if (is_wanted && accumulates) {
+    float sum[kWidth];
+    device::to_floats(device::load_pack<kWidth>(static_cast<const S*>(dx)), sum);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      handed_on[i] = values[i];
-    if (dx_drop == nullptr) return;
-    if (mask.threshold != 0) {
-      float factors[kWidth];
-      mask.factors(first, factors);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i)
-        handed_on[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
-    }
-    device::store_pack(dx_drop, device::from_floats<T>(handed_on));
+      sum[i] += values[i];
+    device::store_pack(dx, device::from_floats<S>(sum));
+  } else {
+    device::store_pack_if(dx, device::from_floats<S>(values), is_wanted);
   }
 }
 
-/// Adds the groups' sums of one kind in the order of the groups and writes them as a partial row.
+/// What dropout lets through of dx, from column `col` of row `row` on, becomes `values`, written if
+/// there is a dx_drop; without one they stay.
+template <class T, int kWidth>
+__device__ __forceinline__ void write_dx_drop(const LayerNormBackward& args, const DropMask& mask,
+                                              std::int64_t row, int col, float (&values)[kWidth]) {
+  if (args.dx_drop.data == nullptr) return;
+  if (mask.threshold != 0) {
+    float factors[kWidth];
+    mask.factors(row * args.x.cols + col, factors);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      values[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
+  }
+  device::store_pack(row_of<T>(args.dx_drop, row) + col, device::from_floats<T>(values));
+}
+
+/// This thread's sums over rows to its place in `staging`, [groups, packs, blockDim.x, kWidth].
 template <int kWidth, int kPacks>
-__device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth],
-                                              const RowThreads& threads, int cols, float* staging,
-                                              float* partial) {
-  const int groups = static_cast<int>(blockDim.y);
-  float* const own = groups == 1 ? partial : staging + static_cast<int>(threadIdx.y) * cols;
+__device__ __forceinline__ void stage_sums(const float (&sums)[kPacks][kWidth], float* staging) {
+  constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const int col = threads.column<kWidth>(p);
-    if (col >= cols) continue;
-    constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
+    const unsigned place = (threadIdx.y * kPacks + p) * blockDim.x + threadIdx.x;
 #pragma unroll
     for (int i = 0; i < kWidth; i += kPiece) {
       Pack<float, kPiece> piece;
 #pragma unroll
       for (int j = 0; j < kPiece; ++j)
         piece[j] = sums[p][i + j];
-      device::store_pack(own + col + i, piece);
+      device::store_pack(staging + place * kWidth + i, piece);
     }
   }
-  if (groups == 1) return;
-  __syncthreads();
+}
+
+/// Adds up the sums of the block's groups in `staging`, in order, and writes them as a partial row.
+template <int kWidth, int kPacks>
+__device__ __forceinline__ void write_partial(const float* staging, const RowThreads& threads,
+                                              int cols, float* partial) {
+  constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
+  const int span = static_cast<int>(blockDim.x) * kWidth;  // columns of a pack of all threads
+  const int begin = (threads.index - static_cast<int>(threadIdx.x)) * kWidth;
   const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  for (int col = thread; col < cols; col += static_cast<int>(blockDim.x * blockDim.y)) {
-    float total = 0.0F;
-    for (int group = 0; group < groups; ++group)
-      total += staging[group * cols + col];
-    partial[col] = total;
+  const int step = static_cast<int>(blockDim.x * blockDim.y) * kPiece;
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    for (int i = thread * kPiece; i < span; i += step) {
+      const int col = p * threads.count * kWidth + begin + i;
+      if (col >= cols) break;
+      Pack<float, kPiece> total{};
+      for (unsigned group = 0; group < blockDim.y; ++group) {
+        const auto sums = device::load_pack<kPiece>(staging + (group * kPacks + p) * span + i);
+#pragma unroll
+        for (int k = 0; k < kPiece; ++k)
+          total[k] += sums[k];
+      }
+      device::store_pack(partial + col, total);
+    }
   }
-  __syncthreads();
 }
 
 /// Rows are dealt to the groups of all blocks (clusters) in turn; a thread owns the same columns of
@@ -128,35 +143,40 @@ __device__ __forceinline__ void write_partial(const float (&sums)[kPacks][kWidth
 /// beside a dsum.
 template <class T, class S, class W, Norm kNorm, bool kTail, int kWidth, int kPacks,
           RowReach kReach>
-__global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 1)
+__global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
+                                                               sizeof(S) > sizeof(T), kTail),
+                                  1)
     backward(const LayerNormBackward args, const DropMask mask, const SumSlots slots,
              float* const partials, const BackwardScalars scalars) {
   constexpr bool kHasMean = kNorm == Norm::layer;
-  using StagedX = StagedPacks<S, kWidth, kPacks>;
-  using StagedDy = StagedPacks<T, kWidth, kPacks>;
+  constexpr int kThreads =
+      tuning::max_backward_threads(kPacks * kWidth, sizeof(S) > sizeof(T), kTail);
+  using StagedX = StagedPacks<S, kWidth, kPacks, kThreads>;
+  using StagedDy = StagedPacks<T, kWidth, kPacks, kThreads>;
   __shared__ typename RowSum<kReach>::Scratch scratch;
-  extern __shared__ __align__(16) std::byte ring[];
+  extern __shared__ __align__(128) std::byte ring[];  // a warp reads whole 128 B lines
   RowSum<kReach> row_sum(scratch);
   const RowThreads threads = RowThreads::of_block<kReach>();
-  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
   const auto rows = static_cast<unsigned>(args.x.rows);
   const auto cols = static_cast<int>(args.x.cols);
-  const bool has_dsum = args.dsum.data != nullptr;
-  const bool accumulates = args.dx_write == GradWrite::accumulate;
+  const bool has_dsum = scalars.has_dsum != 0;
+  const bool has_dx = scalars.has_dx != 0;
+  const bool accumulates = kTail && args.dx_write == GradWrite::accumulate;
 
-  // A stage of the ring: x, dy and dsum of a row.
-  const int stages = scalars.stages;
-  const int x_bytes = StagedX::bytes(static_cast<int>(blockDim.x));
-  const int dy_bytes = StagedDy::bytes(static_cast<int>(blockDim.x));
-  const int stage_bytes = x_bytes + dy_bytes + (has_dsum ? x_bytes : 0);
-  const int ring_begin = static_cast<int>(threadIdx.y) * stages * stage_bytes;
-  const int ring_end = ring_begin + stages * stage_bytes;
-  const auto staged_x = [&](int stage) { return StagedX(ring + stage); };
-  const auto staged_dy = [&](int stage) { return StagedDy(ring + stage + x_bytes); };
-  const auto staged_dsum = [&](int stage) { return StagedX(ring + stage + x_bytes + dy_bytes); };
+  // A stage of the ring: x, dy and dsum of the block's rows.
+  const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
+  const int stage_bytes = StagedX::kBytes + StagedDy::kBytes + (has_dsum ? StagedX::kBytes : 0);
+  const int ring_end = scalars.stages * stage_bytes;
+  const auto staged_x = [&](int stage) { return StagedX(ring + stage, thread); };
+  const auto staged_dy = [&](int stage) {
+    return StagedDy(ring + stage + StagedX::kBytes, thread);
+  };
+  const auto staged_dsum = [&](int stage) {
+    return StagedX(ring + stage + StagedX::kBytes + StagedDy::kBytes, thread);
+  };
 
   // Rows and where they begin for this thread, advanced by a step per round.
   const unsigned step = static_cast<unsigned>(threads.groups) * blockDim.y;
@@ -175,16 +195,16 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
     }
     end_copies();
     fetch_row += step;
-    fetch_x += scalars.x_step;
-    fetch_dy += scalars.dy_step;
-    fetch_dsum += scalars.dsum_step;
+    fetch_x = advanced(fetch_x, scalars.x_step);
+    fetch_dy = advanced(fetch_dy, scalars.dy_step);
+    fetch_dsum = advanced(fetch_dsum, scalars.dsum_step);
   };
   // Elements beyond the row stay zeros, which no sum notices.
-  for (int stage = ring_begin; stage < ring_end; stage += stage_bytes) {
+  for (int stage = 0; stage < ring_end; stage += stage_bytes) {
     staged_x(stage).clear_beyond(threads, cols);
     staged_dy(stage).clear_beyond(threads, cols);
   }
-  for (int stage = ring_begin; stage < ring_end; stage += stage_bytes)
+  for (int stage = 0; stage < ring_end; stage += stage_bytes)
     fetch(stage);
 
   float weights[kPacks][kWidth];
@@ -207,26 +227,24 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
             static_cast<const float*>(args.rstd.data)[row]};
   };
   Statistics next = statistics_of(first_row);
-  S* dx = args.dx.data == nullptr ? nullptr : row_of<S>(args.dx, first_row) + own;
-  T* dx_drop = args.dx_drop.data == nullptr ? nullptr : row_of<T>(args.dx_drop, first_row) + own;
-  int stage = ring_begin;
+  S* dx = row_of<S>(args.dx, first_row) + own;
+  int stage = 0;
 
-  for (unsigned begin = first; begin < rows; begin += step) {
-    const unsigned row = begin + threadIdx.y;
-    const int end = row < rows ? cols : 0;  // no early exit: barriers
-    const Statistics current = next;
-    next = statistics_of(row + step);
-    wait_for_copies(stages - 1);
+  // Clusters work a row behind: while the sums of a row are on their way through the cluster, they
+  // finish the row before, from shared memory.
+  constexpr bool kBehind = kReach == RowReach::cluster;
+  // x - mean and g stay in registers for the second pass where there is room for them, else they
+  // are made again.
+  constexpr bool kHolds = !kBehind && ((kPacks * kWidth <= 8 && !(kTail && kWidth == 1)) ||
+                                       (!kTail && (sizeof(S) == 2 || kPacks * kWidth <= 16)));
+  float held_centred[kHolds ? kPacks : 1][kWidth];
+  float held_g[kHolds ? kPacks : 1][kWidth];
 
-    // Pass one: sums over the row, and of the rows. x - mean and g stay in registers where there is
-    // room for them, else they are made again from shared memory.
-    constexpr bool kHolds =
-        kPacks * kWidth <= 8 || (!kTail && (kReach == RowReach::block || sizeof(S) == 2));
+  // Sums over the row, of g and of g * (x - mean), and of the rows.
+  const auto first_pass = [&](const Statistics& of_row, bool is_there, float(&sums)[2]) {
     const StagedX x = staged_x(stage);
     const StagedDy dy = staged_dy(stage);
-    float held_centred[kHolds ? kPacks : 1][kWidth];
-    float held_g[kHolds ? kPacks : 1][kWidth];
-    float sums[2] = {};  // of g, of g * (x - mean)
+    sums[0] = sums[1] = 0.0F;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       float(&centred)[kWidth] = held_centred[kHolds ? p : 0];
@@ -236,25 +254,29 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
       device::to_floats(dy[p], grad);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
-        if constexpr (kHasMean) centred[i] -= current.mean;
+        if constexpr (kHasMean) centred[i] -= of_row.mean;
         g[i] = grad[i] * weights[p][i];
         if constexpr (kHasMean) sums[0] += g[i];
         sums[1] = fmaf(g[i], centred[i], sums[1]);
-        if (end == 0) continue;
-        dweight[p][i] = fmaf(grad[i] * centred[i], current.rstd, dweight[p][i]);
+        if (!is_there) continue;
+        dweight[p][i] = fmaf(grad[i] * centred[i], of_row.rstd, dweight[p][i]);
         if constexpr (kHasMean) dbias[p][i] += grad[i];
       }
     }
-    row_sum.reduce(sums);
+  };
 
-    // Pass two: dx = rstd * g - rstd * mean(g) - (x - mean) * rstd^3 * mean(g * (x - mean)).
-    const float rstd = current.rstd;
+  // dx = rstd * g - rstd * mean(g) - (x - mean) * rstd^3 * mean(g * (x - mean)).
+  const auto second_pass = [&](const Statistics& of_row, unsigned row, int from,
+                               const float(&sums)[2]) {
+    const StagedX x = staged_x(from);
+    const StagedDy dy = staged_dy(from);
+    const int end = row < rows ? cols : 0;
+    const float rstd = of_row.rstd;
     const float constant = -rstd * (sums[0] * scalars.inverse);
     const float slope = -rstd * rstd * (rstd * (sums[1] * scalars.inverse));
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int col = threads.column<kWidth>(p);
-      if (col >= end) continue;
       float(&centred)[kWidth] = held_centred[kHolds ? p : 0];
       float(&g)[kWidth] = held_g[kHolds ? p : 0];
       if constexpr (!kHolds) {
@@ -262,7 +284,7 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
         device::to_floats(dy[p], g);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
-          if constexpr (kHasMean) centred[i] -= current.mean;
+          if constexpr (kHasMean) centred[i] -= of_row.mean;
           g[i] *= weights[p][i];
         }
       }
@@ -272,44 +294,78 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth), 
         values[i] = fmaf(g[i], rstd, fmaf(centred[i], slope, constant));
       if (has_dsum) {
         float dsum[kWidth];
-        device::to_floats(staged_dsum(stage)[p], dsum);
+        device::to_floats(staged_dsum(from)[p], dsum);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
           values[i] += dsum[i];
       }
-      float handed_on[kWidth];
-      const int offset = col - own;
-      write_dx<kTail>(dx == nullptr ? nullptr : dx + offset,
-                      dx_drop == nullptr ? nullptr : dx_drop + offset, accumulates, mask,
-                      row * args.x.cols + col, values, handed_on);
+      const int offset = p * threads.count * kWidth;
+      write_dx(dx + offset, has_dx && col < end, accumulates, values);
       if constexpr (kTail) {
+        if (col >= end) continue;
+        write_dx_drop<T>(args, mask, row, col, values);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
-          column_sum[p][i] += handed_on[i];
+          column_sum[p][i] += values[i];
       }
     }
-    if (dx != nullptr) dx += scalars.dx_step;
-    if (kTail && dx_drop != nullptr) dx_drop += scalars.dx_drop_step;
-    fetch(stage);
-    stage = stage + stage_bytes == ring_end ? ring_begin : stage + stage_bytes;
+    dx = advanced(dx, scalars.dx_step);
+    fetch(from);
+  };
+  const auto stage_after = [&](int s) { return s + stage_bytes == ring_end ? 0 : s + stage_bytes; };
+
+  float sums[2];
+  if constexpr (kBehind) {
+    Statistics before{};
+    int stage_before = 0;
+    for (unsigned row = first; row < rows + step; row += step) {
+      const Statistics current = next;
+      next = statistics_of(row + step);
+      float sums_before[2];
+      if (row < rows) {
+        wait_for_stage(scalars.stages - 1);
+        first_pass(current, true, sums);
+      }
+      if (row != first) row_sum.end(sums_before);
+      if (row < rows) row_sum.begin(sums);
+      if (row != first) second_pass(before, row - step, stage_before, sums_before);
+      before = current;
+      stage_before = stage;
+      stage = stage_after(stage);
+    }
+  } else {
+    for (unsigned begin = first; begin < rows; begin += step) {  // no early exit: barriers
+      const unsigned row = begin + threadIdx.y;
+      const Statistics current = next;
+      next = statistics_of(row + step);
+      wait_for_stage(scalars.stages);
+      first_pass(current, row < rows, sums);
+      row_sum.reduce(sums);
+      second_pass(current, row, stage, sums);
+      stage = stage_after(stage);
+    }
   }
 
-  if (blockDim.y > 1) {  // the ring becomes the staging of the groups' sums
-    wait_for_copies(0);
-    __syncthreads();
-  }
-  float* const staging = reinterpret_cast<float*>(ring);
+  // The ring becomes the staging of the groups' sums.
+  wait_for_all_copies();
+  __syncthreads();
+  float* const staging[2] = {reinterpret_cast<float*>(ring),
+                             reinterpret_cast<float*>(ring) + kThreads * kPacks * kWidth};
   float* const partial = partials + std::int64_t{threads.group} * slots.count * cols;
-  if (slots.dweight >= 0) {
-    write_partial(dweight, threads, cols, staging, partial + slots.dweight * cols);
-  }
-  if (slots.dbias >= 0) {
-    write_partial(dbias, threads, cols, staging, partial + slots.dbias * cols);
-  }
+  const auto write = [&](int slot, const float* from) {
+    if (slot < 0) return;
+    write_partial<kWidth, kPacks>(from, threads, cols, partial + std::int64_t{slot} * cols);
+  };
+  if (slots.dweight >= 0) stage_sums(dweight, staging[0]);
+  if (slots.dbias >= 0) stage_sums(dbias, staging[1]);
+  __syncthreads();
+  write(slots.dweight, staging[0]);
+  write(slots.dbias, staging[1]);
   if constexpr (kTail) {
-    if (slots.column_sum >= 0) {
-      write_partial(column_sum, threads, cols, staging, partial + slots.column_sum * cols);
-    }
+    __syncthreads();
+    if (slots.column_sum >= 0) stage_sums(column_sum, staging[0]);
+    __syncthreads();
+    write(slots.column_sum, staging[0]);
   }
 }
 
@@ -322,10 +378,9 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
                       float* const partials, const BackwardScalars scalars) {
   constexpr bool kHasMean = kNorm == Norm::layer;
   __shared__ typename RowSum<RowReach::block>::Scratch scratch;
-  extern __shared__ __align__(16) std::byte ring[];
+  extern __shared__ __align__(128) std::byte ring[];          // a warp reads whole 128 B lines
   float* const shared_sums = reinterpret_cast<float*>(ring);  // [slots.count, cols]
   RowSum<RowReach::block> row_sum(scratch);
-  row_sum.synchronise();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -386,15 +441,12 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         for (int i = 0; i < kWidth; ++i)
           dx[i] += dsum.at(i);
       }
-      float handed_on[kWidth];
-      T* const dx_drop =
-          args.dx_drop.data == nullptr ? nullptr : row_of<T>(args.dx_drop, row) + col;
-      S* const dx_to = args.dx.data == nullptr ? nullptr : row_of<S>(args.dx, row) + col;
-      write_dx<true>(dx_to, dx_drop, accumulates, mask, row * args.x.cols + col, dx, handed_on);
+      write_dx(row_of<S>(args.dx, row) + col, args.dx.data != nullptr, accumulates, dx);
+      write_dx_drop<T>(args, mask, row, col, dx);
       if (slots.dweight >= 0) add(slots.dweight, col, is_first, dweight);
       if (slots.dbias >= 0) add(slots.dbias, col, is_first, dbias);
       if constexpr (kHasMean) {
-        if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, handed_on);
+        if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, dx);
       }
     }
   }
@@ -456,7 +508,7 @@ BackwardKernel backward_kernel(const RowPolicy& policy, bool has_vectors) {
 /// rounds over the rows.
 inline std::int64_t partial_rows(const RowPolicy& policy, const RowProblem& problem) {
   const std::int64_t most =
-      std::max(1, problem.multiprocessors * policy.blocks_per_sm / policy.cluster);
+      std::max(1, problem.groups_at_once(policy.cluster) * policy.blocks_per_sm);
   const int per_block = policy.rows_per_block(problem);
   const std::int64_t work = (problem.rows + per_block - 1) / per_block;
   const std::int64_t rounds = std::max<std::int64_t>(1, (work + most - 1) / most);
@@ -498,14 +550,18 @@ BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& arg
                 .shared_bytes = static_cast<std::size_t>(backward_shared_bytes(policy, problem)),
                 .cluster = policy.cluster};
   const std::int64_t step = partial_rows(policy, problem) * policy.rows_per_block(problem);
+  const auto step_of = [&](const Rows& view) {
+    return step * view.stride * static_cast<std::int64_t>(size_of(view.dtype));
+  };
   plan.scalars = {.inverse = 1.0F / static_cast<float>(args.x.cols),
                   .stages = policy.stages,
                   .shared_floats = 0,
-                  .x_step = step * args.x.stride,
-                  .dy_step = step * args.dy.stride,
-                  .dsum_step = step * args.dsum.stride,
-                  .dx_step = step * args.dx.stride,
-                  .dx_drop_step = step * args.dx_drop.stride};
+                  .has_dsum = static_cast<bool>(args.dsum),
+                  .has_dx = static_cast<bool>(args.dx),
+                  .x_step = step_of(args.x),
+                  .dy_step = step_of(args.dy),
+                  .dsum_step = step_of(args.dsum),
+                  .dx_step = step_of(args.dx)};
   if (policy.variant == RowVariant::streamed) {
     const std::int64_t wanted = SumSlots(args).count * args.x.cols;
     const int offered = tuning::shared_limit(problem.sm) / static_cast<int>(sizeof(float));
@@ -541,10 +597,12 @@ void launch_backward(const RowPolicy& policy, const LayerNormBackward& args,
   set(slots.dweight, args.dweight, args.dweight_write);
   set(slots.dbias, args.dbias, args.dbias_write);
   set(slots.column_sum, args.column_sum, GradWrite::overwrite);
-  const auto columns = static_cast<unsigned>((args.x.cols + kSumColumns - 1) / kSumColumns);
-  launch_kernel(add_partials<kNorm>,
-                {.grid = dim3(columns, static_cast<unsigned>(slots.count)),
-                 .block = dim3(kSumColumns, kSumWarps)},
+  const int width = args.x.cols % 4 == 0 ? 4 : 1;
+  const std::int64_t columns = std::int64_t{width} * device::kWarpSize;  // of a block
+  const auto blocks = static_cast<unsigned>((args.x.cols + columns - 1) / columns);
+  launch_kernel(width == 4 ? add_partials<kNorm, 4> : add_partials<kNorm, 1>,
+                {.grid = dim3(blocks, static_cast<unsigned>(slots.count)),
+                 .block = dim3(device::kWarpSize, kSumWarps)},
                 stream, args.workspace.as<const float>(), rows_of_partials,
                 static_cast<int>(args.x.cols), to);
 }

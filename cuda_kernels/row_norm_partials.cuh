@@ -6,7 +6,6 @@
 #include "cuda_kernels/row_norm.cuh"
 
 #include <cstdint>
-#include <type_traits>
 
 namespace lamina::kernels::row_norm {
 
@@ -20,51 +19,64 @@ struct SumOutputs {
   SumOutput outputs[3];  // by slot
 };
 
-inline constexpr int kSumColumns = 32;  // one 128 B line of partial sums per warp and row
 inline constexpr int kSumWarps = 16;
 
+/// Adds `sums` to `to` (or writes them there), from column `col` on.
+template <class T, int kWidth>
+__device__ __forceinline__ void write_sums(const SumOutput& to, int col,
+                                           const float (&sums)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    T& element = static_cast<T*>(to.data)[col + i];
+    element = device::from_float<T>((to.accumulates ? device::to_float(element) : 0.0F) + sums[i]);
+  }
+}
+
 /// Adds up the partial sums [rows, sums, cols] over rows: blockIdx.y is the sum, a warp takes every
-/// kSumWarps-th row of 32 columns, and the warps' results are added in order.
-template <Norm kNorm>  // one copy per translation unit that uses it
-__global__ void __launch_bounds__(kSumColumns* kSumWarps)
+/// kSumWarps-th row of 32 * kWidth columns, and the warps' results are added in order. kWidth
+/// divides cols.
+template <Norm kNorm, int kWidth>  // one copy per translation unit that uses it
+__global__ void __launch_bounds__(device::kWarpSize* kSumWarps)
     add_partials(const float* const partials, const int rows, const int cols,
                  const SumOutputs outputs) {
-  __shared__ float per_warp[kSumWarps][kSumColumns];
+  __shared__ Pack<float, kWidth> per_warp[kSumWarps][device::kWarpSize];
   wait_for_previous_kernel();
   start_next_kernel();
   const int lane = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.y);
-  const int col = static_cast<int>(blockIdx.x) * kSumColumns + lane;
+  const int col = (static_cast<int>(blockIdx.x) * device::kWarpSize + lane) * kWidth;
   const std::int64_t pitch = std::int64_t{gridDim.y} * cols;
-  float sum = 0.0F;
+  Pack<float, kWidth> sums{};
   if (col < cols) {
     const float* const from = partials + std::int64_t{blockIdx.y} * cols + col;
 #pragma unroll 8
-    for (int row = warp; row < rows; row += kSumWarps)
-      sum += from[row * pitch];
+    for (int row = warp; row < rows; row += kSumWarps) {
+      const auto added = device::load_pack<kWidth>(from + row * pitch);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i)
+        sums[i] += added[i];
+    }
   }
-  per_warp[warp][lane] = sum;
+  per_warp[warp][lane] = sums;
   __syncthreads();
   if (warp != 0 || col >= cols) return;
-  float total = 0.0F;
+  float totals[kWidth] = {};
 #pragma unroll
-  for (int w = 0; w < kSumWarps; ++w)
-    total += per_warp[w][lane];
+  for (int w = 0; w < kSumWarps; ++w) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      totals[i] += per_warp[w][lane][i];
+  }
   const SumOutput to = blockIdx.y == 0   ? outputs.outputs[0]
                        : blockIdx.y == 1 ? outputs.outputs[1]
                                          : outputs.outputs[2];
-  const auto write = [&](auto* data) {
-    using T = std::remove_pointer_t<decltype(data)>;
-    const float before = to.accumulates ? device::to_float(data[col]) : 0.0F;
-    data[col] = device::from_float<T>(before + total);
-  };
   switch (to.dtype) {
     case DType::f16:
-      return write(static_cast<__half*>(to.data));
+      return write_sums<__half>(to, col, totals);
     case DType::bf16:
-      return write(static_cast<__nv_bfloat16*>(to.data));
+      return write_sums<__nv_bfloat16>(to, col, totals);
     default:
-      return write(static_cast<float*>(to.data));
+      return write_sums<float>(to, col, totals);
   }
 }
 

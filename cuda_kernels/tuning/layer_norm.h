@@ -35,13 +35,11 @@ constexpr RowPolicy forward_rule(const RowProblem& problem) {
       .variant = RowVariant::ring, .block_threads = 512, .stages = 2, .blocks_per_sm = 1};
   if (is_legal_forward(ring, problem)) return ring;
   for (const int cluster : {2, 4, 8}) {
-    if (problem.sm >= 90 && !problem.has_residual &&
-        packs <= std::int64_t{kMaxRowThreads} * most * cluster) {
-      return {.variant = RowVariant::cluster,
-              .packs = most,
-              .block_threads = kMaxRowThreads,
-              .cluster = cluster};
-    }
+    const RowPolicy policy{.variant = RowVariant::cluster,
+                           .packs = most,
+                           .block_threads = kMaxRowThreads,
+                           .cluster = cluster};
+    if (is_legal_forward(policy, problem)) return policy;
   }
   return {.block_threads = 512};
 }
@@ -54,7 +52,7 @@ constexpr RowPolicy backward_rule(const RowProblem& problem) {
   const int clusters = problem.has_vectors && problem.sm >= 90 ? kMaxRowCluster : 1;
   for (int cluster = 1; cluster <= clusters; cluster *= 2) {
     for (int threads : {256, kMaxRowThreads}) {
-      for (const int stages : {3, 2}) {
+      for (const int stages : {cluster == 1 ? 2 : 4, 3}) {
         const RowPolicy policy{.variant = cluster == 1 ? RowVariant::ring : RowVariant::cluster,
                                .packs = elements / problem.width(),
                                .block_threads = threads,

@@ -104,10 +104,6 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {2, 2, false, false, 3072, 512, {RowVariant::ring, 1, 384, 1, 2, 1}},               // 256 rows: 7.20 us, 658 GB/s, 35 % of copy, rule 1.28x
     {2, 2, false, false, 5120, 512, {RowVariant::ring, 2, 384, 1, 2, 1}},               // 256 rows: 9.33 us, 847 GB/s, 35 % of copy, rule 1.03x
     {2, 2, false, false, 8192, 512, {RowVariant::ring, 3, 384, 1, 2, 1}},               // 256 rows: 12.34 us, 1024 GB/s, 37 % of copy, rule 1.11x
-    {2, 2, false, false, 16384, 512, {RowVariant::cluster, 2, 512, 2, 2, 1}},           // 256 rows: 19.90 us, 1270 GB/s, 38 % of copy, rule 1.05x
-    {2, 2, false, false, 20480, 512, {RowVariant::cluster, 2, 256, 8, 2, 3}},           // 256 rows: 24.37 us, 1296 GB/s, 37 % of copy, rule 1.54x
-    {2, 2, false, false, 32768, 512, {RowVariant::cluster, 2, 512, 8, 2, 1}},           // 256 rows: 44.16 us, 1144 GB/s, 32 % of copy, rule 1.12x
-    {2, 2, false, false, 65536, 512, {RowVariant::cluster, 2, 512, 8, 2, 3}},           // 256 rows: 75.38 us, 1341 GB/s, 35 % of copy, rule 1.22x
     {2, 2, false, false, 256, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 65536 rows: 29.85 us, 3389 GB/s, 89 % of copy, rule 1.11x
     {2, 2, false, false, 384, kAnyRows, {RowVariant::ring, 3, 384, 1, 2, 1}},           // 65536 rows: 42.81 us, 3539 GB/s, 92 % of copy, rule 1.32x
     {2, 2, false, false, 512, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 32768 rows: 30.38 us, 3323 GB/s, 87 % of copy, rule 1.13x
@@ -118,11 +114,6 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {2, 2, false, false, 3072, kAnyRows, {RowVariant::ring, 3, 384, 1, 2, 1}},          // 8192 rows: 43.97 us, 3436 GB/s, 90 % of copy, rule 1.05x
     {2, 2, false, false, 5120, kAnyRows, {RowVariant::ring, 2, 512, 1, 2, 1}},          // 4096 rows: 42.00 us, 2997 GB/s, 79 % of copy, rule 1.02x
     {2, 2, false, false, 8192, kAnyRows, {RowVariant::ring, 3, 384, 1, 2, 1}},          // 4096 rows: 56.31 us, 3577 GB/s, 87 % of copy, rule 1.04x
-    {2, 2, false, false, 16384, kAnyRows, {RowVariant::cluster, 2, 512, 2, 2, 1}},      // 4096 rows: 138.28 us, 2913 GB/s, 69 % of copy, rule 1.01x
-    {2, 2, false, false, 20480, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 2}},      // 2048 rows: 141.44 us, 1780 GB/s, 43 % of copy, rule 1.52x
-    {2, 2, false, false, 32768, kAnyRows, {RowVariant::cluster, 2, 512, 4, 2, 3}},      // 2048 rows: 208.63 us, 1931 GB/s, 46 % of copy, rule 1.30x
-    {2, 2, false, false, 49152, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 4}},      // 2048 rows: 356.94 us, 1693 GB/s, 40 % of copy, rule 1.47x
-    {2, 2, false, false, 65536, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 3}},      // 2048 rows: 415.20 us, 1941 GB/s, 45 % of copy, rule 1.44x
     {2, 2, true, false, 128, 512, {RowVariant::ring, 1, 128, 1, 2, 3}},                 // 256 rows: 3.95 us, 67 GB/s, 36 % of copy, rule 1.02x
     {2, 2, true, false, 256, 512, {RowVariant::ring, 1, 256, 1, 2, 2}},                 // 256 rows: 4.19 us, 126 GB/s, 36 % of copy, rule 1.02x
     {2, 2, true, false, 512, 512, {RowVariant::ring, 1, 64, 1, 2, 4}},                  // 256 rows: 4.01 us, 263 GB/s, 41 % of copy, rule 1.27x
@@ -131,13 +122,7 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {2, 2, true, false, 1280, 512, {RowVariant::ring, 2, 128, 1, 2, 4}},                // 256 rows: 5.05 us, 521 GB/s, 39 % of copy, rule 1.24x
     {2, 2, true, false, 1600, 512, {RowVariant::ring, 1, 256, 1, 2, 3}},                // 256 rows: 5.74 us, 573 GB/s, 37 % of copy, rule 1.15x
     {2, 2, true, false, 3072, 512, {RowVariant::ring, 1, 384, 1, 2, 1}},                // 256 rows: 7.66 us, 824 GB/s, 38 % of copy, rule 1.25x
-    {2, 2, true, false, 6144, 512, {RowVariant::ring, 2, 384, 1, 4, 1}},                // 256 rows: 11.84 us, 1066 GB/s, 38 % of copy, rule 1.00x
     {2, 2, true, false, 8192, 512, {RowVariant::ring, 3, 384, 1, 2, 1}},                // 256 rows: 13.36 us, 1260 GB/s, 41 % of copy, rule 1.13x
-    {2, 2, true, false, 16384, 512, {RowVariant::cluster, 2, 512, 2, 2, 1}},            // 256 rows: 21.74 us, 1548 GB/s, 42 % of copy, rule 1.05x
-    {2, 2, true, false, 20480, 512, {RowVariant::cluster, 2, 512, 8, 2, 3}},            // 256 rows: 26.17 us, 1607 GB/s, 46 % of copy, rule 1.52x
-    {2, 2, true, false, 32768, 512, {RowVariant::cluster, 2, 512, 8, 2, 1}},            // 256 rows: 46.67 us, 1442 GB/s, 39 % of copy, rule 1.15x
-    {2, 2, true, false, 49152, 512, {RowVariant::cluster, 2, 512, 8, 2, 3}},            // 256 rows: 68.34 us, 1477 GB/s, 39 % of copy, rule 1.23x
-    {2, 2, true, false, 65536, 512, {RowVariant::cluster, 2, 512, 8, 2, 2}},            // 256 rows: 87.86 us, 1532 GB/s, 40 % of copy, rule 1.11x
     {2, 2, true, false, 64, kAnyRows, {RowVariant::ring, 1, 256, 1, 2, 2}},             // 262144 rows: 38.15 us, 3573 GB/s, 93 % of copy, rule 1.02x
     {2, 2, true, false, 512, kAnyRows, {RowVariant::ring, 2, 128, 1, 2, 3}},            // 32768 rows: 37.57 us, 3580 GB/s, 94 % of copy, rule 1.05x
     {2, 2, true, false, 768, kAnyRows, {RowVariant::ring, 3, 256, 1, 2, 1}},            // 32768 rows: 53.05 us, 3800 GB/s, 97 % of copy, rule 1.03x
@@ -148,25 +133,15 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {2, 2, true, false, 3072, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 8192 rows: 54.06 us, 3726 GB/s, 96 % of copy, rule 1.01x
     {2, 2, true, false, 6144, kAnyRows, {RowVariant::ring, 2, 512, 1, 2, 1}},           // 4096 rows: 54.70 us, 3682 GB/s, 95 % of copy, rule 1.02x
     {2, 2, true, false, 8192, kAnyRows, {RowVariant::ring, 3, 384, 1, 2, 1}},           // 4096 rows: 71.91 us, 3734 GB/s, 89 % of copy, rule 1.03x
-    {2, 2, true, false, 16384, kAnyRows, {RowVariant::cluster, 2, 512, 2, 2, 1}},       // 4096 rows: 153.61 us, 3496 GB/s, 82 % of copy, rule 1.01x
-    {2, 2, true, false, 20480, kAnyRows, {RowVariant::cluster, 2, 256, 8, 2, 2}},       // 2048 rows: 151.32 us, 2218 GB/s, 53 % of copy, rule 1.53x
-    {2, 2, true, false, 49152, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 3}},       // 2048 rows: 388.58 us, 2073 GB/s, 49 % of copy, rule 1.45x
-    {2, 2, true, false, 65536, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 2}},       // 2048 rows: 483.42 us, 2222 GB/s, 56 % of copy, rule 1.33x
     {2, 2, true, true, 128, 512, {RowVariant::ring, 1, 128, 1, 2, 3}},                  // 256 rows: 4.31 us, 61 GB/s, 33 % of copy, rule 1.02x
     {2, 2, true, true, 256, 512, {RowVariant::ring, 1, 256, 1, 2, 1}},                  // 256 rows: 4.66 us, 113 GB/s, 32 % of copy, rule 1.01x
     {2, 2, true, true, 512, 512, {RowVariant::ring, 1, 64, 1, 2, 4}},                   // 256 rows: 4.33 us, 243 GB/s, 38 % of copy, rule 1.31x
     {2, 2, true, true, 1024, 512, {RowVariant::ring, 2, 64, 1, 2, 4}},                  // 256 rows: 5.62 us, 375 GB/s, 32 % of copy, rule 1.31x
     {2, 2, true, true, 1600, 512, {RowVariant::ring, 2, 128, 1, 2, 3}},                 // 256 rows: 6.40 us, 514 GB/s, 33 % of copy, rule 1.23x
     {2, 2, true, true, 2048, 512, {RowVariant::ring, 1, 256, 1, 2, 1}},                 // 256 rows: 7.15 us, 588 GB/s, 33 % of copy, rule 1.20x
-    {2, 2, true, true, 2560, 512, {RowVariant::cluster, 2, 512, 2, 2, 3}},              // 256 rows: 8.41 us, 626 GB/s, 31 % of copy, rule 1.50x
     {2, 2, true, true, 4096, 512, {RowVariant::ring, 1, 512, 1, 2, 1}},                 // 256 rows: 10.89 us, 773 GB/s, 31 % of copy, rule 1.32x
     {2, 2, true, true, 6144, 512, {RowVariant::ring, 2, 384, 1, 2, 1}},                 // 256 rows: 14.62 us, 864 GB/s, 31 % of copy, rule 1.00x
     {2, 2, true, true, 8192, 512, {RowVariant::ring, 3, 384, 1, 2, 1}},                 // 256 rows: 16.03 us, 1050 GB/s, 34 % of copy, rule 1.14x
-    {2, 2, true, true, 16384, 512, {RowVariant::cluster, 2, 512, 2, 2, 1}},             // 256 rows: 26.90 us, 1251 GB/s, 34 % of copy, rule 1.04x
-    {2, 2, true, true, 20480, 512, {RowVariant::cluster, 2, 256, 8, 2, 3}},             // 256 rows: 30.72 us, 1369 GB/s, 39 % of copy, rule 1.51x
-    {2, 2, true, true, 32768, 512, {RowVariant::cluster, 2, 256, 8, 2, 1}},             // 256 rows: 54.31 us, 1239 GB/s, 33 % of copy, rule 1.18x
-    {2, 2, true, true, 49152, 512, {RowVariant::cluster, 2, 512, 8, 2, 3}},             // 256 rows: 83.01 us, 1216 GB/s, 32 % of copy, rule 1.17x
-    {2, 2, true, true, 65536, 512, {RowVariant::cluster, 2, 512, 8, 2, 2}},             // 256 rows: 106.31 us, 1266 GB/s, 33 % of copy, rule 1.08x
     {2, 2, true, true, 64, kAnyRows, {RowVariant::ring, 1, 256, 1, 2, 2}},              // 262144 rows: 38.97 us, 3498 GB/s, 91 % of copy, rule 1.02x
     {2, 2, true, true, 256, kAnyRows, {RowVariant::ring, 2, 128, 1, 2, 3}},             // 65536 rows: 38.59 us, 3491 GB/s, 91 % of copy, rule 1.02x
     {2, 2, true, true, 384, kAnyRows, {RowVariant::ring, 2, 512, 1, 2, 1}},             // 65536 rows: 54.53 us, 3702 GB/s, 95 % of copy, rule 1.30x
@@ -179,10 +154,6 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {2, 2, true, true, 3072, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},            // 8192 rows: 55.93 us, 3601 GB/s, 93 % of copy, rule 1.02x
     {2, 2, true, true, 6144, kAnyRows, {RowVariant::ring, 2, 512, 1, 2, 1}},            // 4096 rows: 59.15 us, 3405 GB/s, 88 % of copy, rule 1.02x
     {2, 2, true, true, 8192, kAnyRows, {RowVariant::ring, 3, 384, 1, 2, 1}},            // 4096 rows: 74.14 us, 3622 GB/s, 86 % of copy, rule 1.05x
-    {2, 2, true, true, 16384, kAnyRows, {RowVariant::cluster, 2, 512, 2, 2, 1}},        // 4096 rows: 170.13 us, 3156 GB/s, 74 % of copy, rule 1.01x
-    {2, 2, true, true, 20480, kAnyRows, {RowVariant::cluster, 2, 256, 8, 2, 2}},        // 2048 rows: 175.49 us, 1913 GB/s, 45 % of copy, rule 1.52x
-    {2, 2, true, true, 49152, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 3}},        // 2048 rows: 445.61 us, 1808 GB/s, 42 % of copy, rule 1.43x
-    {2, 2, true, true, 65536, kAnyRows, {RowVariant::cluster, 2, 512, 8, 2, 2}},        // 2048 rows: 550.65 us, 1951 GB/s, 49 % of copy, rule 1.32x
     {4, 4, false, false, 128, 512, {RowVariant::ring, 2, 128, 1, 2, 4}},                // 256 rows: 3.95 us, 100 GB/s, 36 % of copy, rule 1.01x
     {4, 4, false, false, 256, 512, {RowVariant::streamed, 0, 256, 1, 0, 2}},            // 256 rows: 4.18 us, 190 GB/s, 38 % of copy, rule 1.02x
     {4, 4, false, false, 512, 512, {RowVariant::ring, 2, 64, 1, 2, 4}},                 // 256 rows: 4.07 us, 388 GB/s, 41 % of copy, rule 1.25x
@@ -191,11 +162,6 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {4, 4, false, false, 3072, 512, {RowVariant::ring, 2, 384, 1, 2, 1}},               // 256 rows: 7.53 us, 1258 GB/s, 50 % of copy, rule 1.15x
     {4, 4, false, false, 5120, 512, {RowVariant::ring, 4, 384, 1, 2, 1}},               // 256 rows: 10.11 us, 1562 GB/s, 52 % of copy, rule 1.01x
     {4, 4, false, false, 8192, 512, {RowVariant::ring, 6, 384, 1, 3, 1}},               // 256 rows: 13.78 us, 1833 GB/s, 55 % of copy, rule 1.02x
-    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 2, 1}},           // 256 rows: 23.63 us, 2138 GB/s, 60 % of copy, rule 1.04x
-    {4, 4, false, false, 20480, 512, {RowVariant::cluster, 4, 256, 8, 2, 3}},           // 256 rows: 28.89 us, 2186 GB/s, 59 % of copy, rule 1.50x
-    {4, 4, false, false, 32768, 512, {RowVariant::cluster, 4, 512, 8, 2, 1}},           // 256 rows: 49.48 us, 2043 GB/s, 54 % of copy, rule 1.16x
-    {4, 4, false, false, 49152, 512, {RowVariant::cluster, 4, 512, 8, 2, 2}},           // 256 rows: 80.12 us, 1892 GB/s, 49 % of copy, rule 1.15x
-    {4, 4, false, false, 65536, 512, {RowVariant::cluster, 4, 512, 8, 2, 1}},           // 256 rows: 105.82 us, 1910 GB/s, 49 % of copy, rule 1.02x
     {4, 4, false, false, 256, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 32768 rows: 28.58 us, 3532 GB/s, 93 % of copy, rule 1.01x
     {4, 4, false, false, 384, kAnyRows, {RowVariant::ring, 4, 384, 1, 3, 1}},           // 32768 rows: 41.66 us, 3631 GB/s, 94 % of copy, rule 1.03x
     {4, 4, false, false, 512, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 16384 rows: 28.90 us, 3488 GB/s, 92 % of copy, rule 1.02x
@@ -206,34 +172,20 @@ inline constexpr TunedRow kBackwardSm90[] = {
     {4, 4, false, false, 3072, kAnyRows, {RowVariant::ring, 4, 256, 1, 2, 2}},          // 4096 rows: 42.92 us, 3520 GB/s, 92 % of copy, rule 1.01x
     {4, 4, false, false, 5120, kAnyRows, {RowVariant::ring, 4, 384, 1, 2, 1}},          // 4096 rows: 66.17 us, 3805 GB/s, 98 % of copy, rule 1.01x
     {4, 4, false, false, 6144, kAnyRows, {RowVariant::ring, 4, 384, 1, 2, 2}},          // 4096 rows: 83.00 us, 3640 GB/s, 87 % of copy, rule 1.03x
-    {4, 4, false, false, 8192, kAnyRows, {RowVariant::cluster, 4, 512, 2, 2, 2}},       // 4096 rows: 104.01 us, 3873 GB/s, 92 % of copy, rule 1.08x
-    {4, 4, false, false, 16384, kAnyRows, {RowVariant::cluster, 4, 512, 2, 2, 1}},      // 4096 rows: 202.74 us, 3973 GB/s, 93 % of copy, rule 1.01x
-    {4, 4, false, false, 20480, kAnyRows, {RowVariant::cluster, 4, 256, 8, 2, 2}},      // 2048 rows: 169.76 us, 2966 GB/s, 70 % of copy, rule 1.55x
-    {4, 4, false, false, 32768, kAnyRows, {RowVariant::cluster, 4, 256, 8, 2, 3}},      // 2048 rows: 250.55 us, 3216 GB/s, 75 % of copy, rule 1.37x
-    {4, 4, false, false, 49152, kAnyRows, {RowVariant::cluster, 4, 512, 8, 2, 2}},      // 2048 rows: 477.38 us, 2532 GB/s, 64 % of copy, rule 1.32x
-    {4, 4, false, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 8, 2, 1}},      // 2048 rows: 726.93 us, 2217 GB/s, 56 % of copy, rule 1.01x
     {4, 4, true, false, 128, 512, {RowVariant::ring, 2, 128, 1, 2, 2}},                 // 256 rows: 4.01 us, 132 GB/s, 37 % of copy, rule 1.01x
     {4, 4, true, false, 256, 512, {RowVariant::ring, 2, 256, 1, 2, 3}},                 // 256 rows: 4.25 us, 248 GB/s, 39 % of copy, rule 1.01x
     {4, 4, true, false, 512, 512, {RowVariant::ring, 2, 64, 1, 2, 4}},                  // 256 rows: 4.24 us, 496 GB/s, 43 % of copy, rule 1.24x
     {4, 4, true, false, 1024, 512, {RowVariant::ring, 2, 128, 1, 2, 3}},                // 256 rows: 5.15 us, 817 GB/s, 46 % of copy, rule 1.31x
     {4, 4, true, false, 1600, 512, {RowVariant::ring, 2, 256, 1, 2, 2}},                // 256 rows: 6.25 us, 1052 GB/s, 47 % of copy, rule 1.18x
     {4, 4, true, false, 2048, 512, {RowVariant::ring, 2, 384, 1, 2, 1}},                // 256 rows: 6.49 us, 1296 GB/s, 52 % of copy, rule 1.24x
-    {4, 4, true, false, 2560, 512, {RowVariant::ring, 2, 384, 1, 4, 1}},                // 256 rows: 7.70 us, 1366 GB/s, 52 % of copy, rule 1.11x
     {4, 4, true, false, 3072, 512, {RowVariant::ring, 2, 512, 1, 2, 1}},                // 256 rows: 8.35 us, 1512 GB/s, 54 % of copy, rule 1.16x
     {4, 4, true, false, 5120, 512, {RowVariant::ring, 4, 384, 1, 2, 1}},                // 256 rows: 11.74 us, 1791 GB/s, 56 % of copy, rule 1.01x
     {4, 4, true, false, 8192, 512, {RowVariant::ring, 6, 384, 1, 2, 1}},                // 256 rows: 15.32 us, 2197 GB/s, 60 % of copy, rule 1.02x
-    {4, 4, true, false, 12288, 512, {RowVariant::cluster, 4, 512, 2, 2, 1}},            // 256 rows: 22.64 us, 2229 GB/s, 62 % of copy, rule 1.03x
-    {4, 4, true, false, 20480, 512, {RowVariant::cluster, 4, 256, 8, 2, 3}},            // 256 rows: 32.78 us, 2566 GB/s, 69 % of copy, rule 1.46x
-    {4, 4, true, false, 65536, 512, {RowVariant::cluster, 4, 512, 8, 2, 1}},            // 256 rows: 121.03 us, 2224 GB/s, 57 % of copy, the rule
     {4, 4, true, false, 512, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},            // 16384 rows: 36.42 us, 3689 GB/s, 97 % of copy, rule 1.02x
     {4, 4, true, false, 1024, kAnyRows, {RowVariant::ring, 2, 128, 1, 2, 3}},           // 8192 rows: 36.10 us, 3720 GB/s, 97 % of copy, rule 1.07x
     {4, 4, true, false, 2048, kAnyRows, {RowVariant::ring, 2, 256, 1, 2, 2}},           // 4096 rows: 36.49 us, 3680 GB/s, 90 % of copy, rule 1.08x
-    {4, 4, true, false, 2560, kAnyRows, {RowVariant::ring, 2, 512, 1, 4, 1}},           // 4096 rows: 45.39 us, 3697 GB/s, 96 % of copy, rule 1.03x
     {4, 4, true, false, 4096, kAnyRows, {RowVariant::ring, 2, 512, 1, 2, 1}},           // 4096 rows: 68.83 us, 3901 GB/s, 93 % of copy, rule 1.03x
     {4, 4, true, false, 8192, kAnyRows, {RowVariant::ring, 4, 512, 1, 2, 1}},           // 4096 rows: 134.42 us, 3995 GB/s, 94 % of copy, the rule
-    {4, 4, true, false, 16384, kAnyRows, {RowVariant::cluster, 4, 512, 2, 2, 1}},       // 4096 rows: 259.54 us, 4138 GB/s, 97 % of copy, the rule
-    {4, 4, true, false, 20480, kAnyRows, {RowVariant::cluster, 4, 512, 8, 2, 2}},       // 2048 rows: 186.38 us, 3602 GB/s, 85 % of copy, rule 1.57x
-    {4, 4, true, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 8, 2, 1}},       // 2048 rows: 830.30 us, 2587 GB/s, 65 % of copy, the rule
     {4, 4, true, true, 128, 512, {RowVariant::ring, 2, 128, 1, 2, 2}},                  // 256 rows: 4.48 us, 118 GB/s, 33 % of copy, rule 1.02x
     {4, 4, true, true, 256, 512, {RowVariant::ring, 2, 256, 1, 2, 2}},                  // 256 rows: 4.83 us, 218 GB/s, 34 % of copy, rule 1.01x
     {4, 4, true, true, 512, 512, {RowVariant::ring, 2, 64, 1, 2, 4}},                   // 256 rows: 4.52 us, 466 GB/s, 40 % of copy, rule 1.33x

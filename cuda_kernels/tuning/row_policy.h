@@ -25,10 +25,16 @@ struct RowProblem {
   bool has_tail = false;      // backward: dx_drop or column_sum
   int sm = 90;                // compute capability
   int multiprocessors = 132;
+  int clusters[3] = {66, 32, 16};  // of 2, 4 and 8 blocks, a multiprocessor each, at once
 
   /// Elements that a thread loads at a time: 16 bytes of the wider type.
   constexpr int width() const {
     return has_vectors ? 16 / std::max(element_bytes, stream_bytes) : 1;
+  }
+
+  /// Groups of `cluster` blocks that run at once, a multiprocessor for each block.
+  constexpr int groups_at_once(int cluster) const {
+    return cluster == 1 ? multiprocessors : clusters[cluster == 2 ? 0 : cluster == 4 ? 1 : 2];
   }
 };
 
@@ -88,10 +94,15 @@ constexpr int forward_rows_per_block(const RowPolicy& policy, const RowProblem& 
   return policy.threads_per_row(problem) > 32 ? 1 : policy.rows_per_block(problem);
 }
 
-/// Of a backward block with that many elements per thread: sums over rows take three registers
-/// each.
-constexpr int max_backward_threads(int elements) {
-  return elements > 16 ? 384 : kMaxRowThreads;
+/// Of a backward block with that many elements per thread: sums over rows take two registers each,
+/// three with a tail; a wider stream takes more.
+constexpr int max_backward_threads(int elements, bool has_wide_stream, bool has_tail) {
+  return elements > (has_wide_stream && has_tail ? 8 : 16) ? 384 : kMaxRowThreads;
+}
+
+constexpr int max_backward_threads(const RowPolicy& policy, const RowProblem& problem) {
+  return max_backward_threads(policy.packs * problem.width(),
+                              problem.element_bytes != problem.stream_bytes, problem.has_tail);
 }
 
 /// Dynamic shared memory of a forward block: the rows of its ring.
@@ -103,15 +114,14 @@ constexpr int forward_shared_bytes(const RowPolicy& policy, const RowProblem& pr
       std::min(std::int64_t{policy.stages} * stage_bytes(policy, problem, bytes), kTooMany));
 }
 
-/// Dynamic shared memory of a backward block: its ring, which is later where its groups' sums meet
-/// (4 bytes per element and group: less than two stages).
+/// Dynamic shared memory of a backward block: its ring, with room for as many threads as a block
+/// can have, which is later where its groups' sums meet (4 bytes per element and group: less than
+/// two stages).
 constexpr int backward_shared_bytes(const RowPolicy& policy, const RowProblem& problem) {
   if (policy.variant == RowVariant::streamed) return 0;  // as much as there is, if the sums fit
   const int bytes = problem.element_bytes + problem.stream_bytes * (problem.has_residual ? 2 : 1);
-  const std::int64_t rows = policy.rows_per_block(problem);
-  constexpr std::int64_t kTooMany = 1 << 28;
-  return static_cast<int>(
-      std::min(policy.stages * rows * stage_bytes(policy, problem, bytes), kTooMany));
+  const int elements = policy.packs * problem.width();
+  return policy.stages * max_backward_threads(policy, problem) * elements * bytes;
 }
 
 namespace detail {
@@ -136,12 +146,12 @@ constexpr bool has_legal_shape(const RowPolicy& policy, const RowProblem& proble
 
 /// True when there is a forward kernel for the policy and it can do the problem.
 constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& problem) {
-  constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kSingle[] = {8};
+  constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kCluster[] = {16, 32}, kSingle[] = {8};
   if (!detail::has_legal_shape(policy, problem)) return false;
   if ((policy.cluster > 1) != (policy.variant == RowVariant::cluster)) return false;
   if (policy.variant == RowVariant::ring) {
-    return policy.packs == 0 && problem.has_vectors && policy.stages >= 2 &&
-           policy.stages <= kMaxRowStages && policy.blocks_per_sm >= 1 &&
+    return policy.packs == 0 && problem.has_vectors && policy.stages >= 2 && policy.stages <= 3 &&
+           policy.blocks_per_sm >= 1 &&
            forward_shared_bytes(policy, problem) <= shared_limit(problem.sm);
   }
   if (policy.stages != 0 || policy.blocks_per_sm != 0) return false;
@@ -150,8 +160,8 @@ constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& probl
   if (!problem.has_vectors) {
     return policy.variant == RowVariant::held && detail::is_one_of(elements, kSingle);
   }
-  if (policy.variant == RowVariant::held) return detail::is_one_of(elements, kHeld);
-  return elements == 16 || (elements == 32 && !problem.has_residual);
+  return policy.variant == RowVariant::held ? detail::is_one_of(elements, kHeld)
+                                            : detail::is_one_of(elements, kCluster);
 }
 
 /// The same for the backward kernels: ring (also across a cluster) and streamed.
@@ -165,13 +175,14 @@ constexpr bool is_legal_backward(const RowPolicy& policy, const RowProblem& prob
   }
   const int elements = policy.packs * problem.width();
   if (policy.variant == RowVariant::held || !detail::is_one_of(elements, kElements)) return false;
-  if (policy.block_threads > max_backward_threads(elements)) return false;
+  if (policy.block_threads > max_backward_threads(policy, problem)) return false;
   if (!problem.has_vectors && elements != 8) return false;
   if ((policy.cluster > 1) != (policy.variant == RowVariant::cluster)) return false;
   const bool is_mixed = problem.element_bytes != problem.stream_bytes;  // needs more registers
   if (is_mixed && elements > (policy.cluster > 1 ? 8 : 16)) return false;
   if (policy.cluster > 1 && (!problem.has_vectors || elements > 16)) return false;
-  return policy.stages >= 2 && policy.stages <= kMaxRowStages &&
+  const int least = policy.cluster > 1 ? 3 : 2;  // clusters also keep the row that they finish
+  return policy.stages >= least && policy.stages < least + 2 &&
          detail::has_legal_shape(policy, problem) &&
          backward_shared_bytes(policy, problem) <= shared_limit(problem.sm);
 }

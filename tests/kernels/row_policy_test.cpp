@@ -43,9 +43,9 @@ std::vector<RowPolicy> forward_policies() {
     for (const int threads : {128, 512})
       policies.push_back({.variant = RowVariant::held, .packs = packs, .block_threads = threads});
   }
-  for (const int stages : {2, 3, 4}) {
+  for (const int stages : {2, 3}) {
     policies.push_back({.variant = RowVariant::ring,
-                        .block_threads = stages == 4 ? 512 : 128 * stages,
+                        .block_threads = stages == 3 ? 512 : 128 * stages,
                         .stages = stages,
                         .blocks_per_sm = stages - 1});
   }
@@ -74,7 +74,7 @@ std::vector<RowPolicy> backward_policies() {
       policies.push_back({.variant = RowVariant::cluster,
                           .packs = packs,
                           .cluster = cluster,
-                          .stages = 2,
+                          .stages = cluster == 2 && packs < 4 ? 4 : 3,
                           .blocks_per_sm = 1});
     }
   }

@@ -84,8 +84,8 @@ static_assert(is_legal_forward(held(4, 128), bf16_rows(4096)));
 static_assert(!is_legal_forward(held(4, 128), bf16_rows(4104)));
 static_assert(is_legal_backward(ring(2, 512, 2), bf16_rows(8192)));
 static_assert(!is_legal_backward(ring(2, 512, 2), bf16_rows(8200)));
-static_assert(is_legal_backward(cluster(2, 8, 2, 1), bf16_rows(65536)));
-static_assert(!is_legal_backward(cluster(2, 8, 2, 1), bf16_rows(65544)));
+static_assert(is_legal_backward(cluster(2, 8, 3, 1), bf16_rows(65536)));
+static_assert(!is_legal_backward(cluster(2, 8, 3, 1), bf16_rows(65544)));
 
 // Shared memory, clusters and vectors are asked for where they are.
 static_assert(is_legal_backward(ring(2, 512, 3), bf16_rows(8192)));

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Forward pass of LayerNorm and RMSNorm on CUDA: the kernels with a persistent grid, whose next
+// rows are on their way to shared memory while one is worked on. See docs/kernels/layer_norm.md.
+#pragma once
+
+#include "cuda_kernels/row_norm.cuh"
+#include "cuda_kernels/row_norm_moments.cuh"
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace lamina::kernels::row_norm {
+
+/// A row per block and round, in shared memory: scalars.stages rows are there or on their way
+/// there, so that the reads of the next rows go on while one is worked on. A thread reads only what
+/// it copied there itself.
+template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    forward_ring(const LayerNorm args, const DropMask mask, const ForwardScalars scalars) {
+  __shared__ typename RowSum<RowReach::block>::Scratch scratch;
+  extern __shared__ __align__(128) std::byte ring[];  // a warp reads whole 128 B lines
+  RowSum<RowReach::block> row_sum(scratch);
+  wait_for_previous_kernel();
+  start_next_kernel();
+
+  const auto rows = static_cast<unsigned>(args.x.rows);
+  const auto cols = static_cast<int>(args.x.cols);
+  const int begin = static_cast<int>(threadIdx.x) * kWidth;
+  const int step = static_cast<int>(blockDim.x) * kWidth;
+  const int padded = (cols + step - 1) / step * step;  // elements of a row in shared memory
+  const int stage_bytes =
+      padded * static_cast<int>(sizeof(S) + (kResidual ? sizeof(T) : std::size_t{0}));
+  const int ring_end = scalars.stages * stage_bytes;
+  const auto fetch = [&](std::int64_t row, int stage) {
+    if (row < rows) {
+      S* const stream = reinterpret_cast<S*>(ring + stage);
+      T* const branch = reinterpret_cast<T*>(stream + padded);
+      const S* const from = row_of<const S>(kResidual ? args.residual : args.x, row);
+      const T* const x = row_of<const T>(args.x, row);
+      for (int col = begin; col < cols; col += step) {
+        copy_async(reinterpret_cast<Pack<S, kWidth>*>(stream + col),
+                   reinterpret_cast<const Pack<S, kWidth>*>(from + col));
+        if constexpr (kResidual) {
+          copy_async(reinterpret_cast<Pack<T, kWidth>*>(branch + col),
+                     reinterpret_cast<const Pack<T, kWidth>*>(x + col));
+        }
+      }
+    }
+    end_copies();
+  };
+  const auto guess_of = [&](std::int64_t row) {
+    return guess_mean<kNorm, T, S, kResidual, kWidth>(args, mask, row, row < rows);
+  };
+  std::int64_t row = blockIdx.x;
+  for (int stage = 0; stage < ring_end; stage += stage_bytes)
+    fetch(row + std::int64_t{stage / stage_bytes} * gridDim.x, stage);
+  float guess = guess_of(row);
+  if constexpr (kResidual) row_sum.synchronise();  // sum may be written over residual
+
+  for (int stage = 0; row < rows; row += gridDim.x) {
+    S* const stream = reinterpret_cast<S*>(ring + stage);
+    const T* const branch = reinterpret_cast<const T*>(stream + padded);
+    const float center = guess;
+    guess = guess_of(row + gridDim.x);
+    wait_for_stage(scalars.stages);
+    float sums[2] = {};
+    for (int col = begin; col < cols; col += step) {
+      auto pack = device::load_pack<kWidth>(stream + col);
+      if constexpr (kResidual) {
+        const auto x = device::load_pack<kWidth>(branch + col);
+        pack = add_residual(x, pack, mask, row * args.x.cols + col);
+        device::store_pack(row_of<S>(args.sum, row) + col, pack);
+        device::store_pack(stream + col, pack);
+      }
+      float values[kWidth];
+      device::to_floats(pack, values);
+      add_moments<kNorm>(values, center, sums);
+    }
+    row_sum.reduce(sums);
+    Moments moments(center, sums, scalars.inverse);
+    if (kNorm == Norm::layer && moments.is_inexact()) {  // alike in all threads
+      const float mean = moments.mean();
+      sums[0] = sums[1] = 0.0F;
+      for (int col = begin; col < cols; col += step) {
+        float values[kWidth];
+        device::to_floats(device::load_pack<kWidth>(stream + col), values);
+        add_moments<kNorm>(values, mean, sums);
+      }
+      row_sum.reduce(sums);
+      moments = Moments(mean, sums, scalars.inverse);
+    }
+    const float rstd = moments.rstd(scalars.eps);
+    const float shift = -moments.offset * rstd;
+    if (threadIdx.x == 0) write_moments(args, row, moments, rstd);
+    T* const y = row_of<T>(args.y, row);
+#pragma unroll 2
+    for (int col = begin; col < cols; col += step) {
+      const Parameters<W, kWidth> weights(args.weight, col, true, kOnes<W>);
+      const Parameters<W, kWidth> biases(args.bias, col, true, 0);
+      float values[kWidth];
+      device::to_floats(device::load_pack<kWidth>(stream + col), values);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i)
+        values[i] -= moments.center;
+      normalise(values, rstd, shift, weights, biases);
+      device::store_pack(y + col, device::from_floats<T>(values));
+    }
+    fetch(row + std::int64_t{scalars.stages} * gridDim.x, stage);
+    stage = stage + stage_bytes == ring_end ? 0 : stage + stage_bytes;
+  }
+}
+
+}  // namespace lamina::kernels::row_norm
