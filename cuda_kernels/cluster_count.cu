@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "cuda_kernels/cluster_count.h"
-
 #include "core/cuda/check.h"
 #include "core/cuda/device_guard.h"
 #include "core/device.h"
+#include "cuda_kernels/cluster_count.h"
 
 #include <cuda_runtime.h>
 

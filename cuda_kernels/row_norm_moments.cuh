@@ -57,9 +57,9 @@ __device__ __forceinline__ Pack<S, kWidth> elements_at(const LayerNorm& args, co
   }
 }
 
-/// A first guess at the mean of a row, in all its threads: the mean of its first pack, so that neither
-/// a common offset nor a constant row costs digits. With a residual, where an element takes more
-/// instructions, each lane reads one and they add up in the same order.
+/// A first guess at the mean of a row, in all its threads: the mean of its first pack, so that
+/// neither a common offset nor a constant row costs digits. With a residual, where an element takes
+/// more instructions, each lane reads one and they add up in the same order.
 template <Norm kNorm, class T, class S, bool kResidual, int kWidth>
 __device__ __forceinline__ float guess_mean(const LayerNorm& args, const DropMask& mask,
                                             std::int64_t row, bool is_there) {

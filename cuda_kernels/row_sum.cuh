@@ -16,8 +16,8 @@ namespace lamina::kernels::row_norm {
 /// How far apart the threads of a row can be.
 enum class RowReach : std::uint8_t { block, cluster };
 
-/// The thread block cluster of this block, and numbers sent between its blocks, each on its way to a
-/// Mailbox in shared memory. Below sm_90 there are no clusters; kernels for them are compiled but
+/// The thread block cluster of this block, and numbers sent between its blocks, each on its way to
+/// a Mailbox in shared memory. Below sm_90 there are no clusters; kernels for them are compiled but
 /// never chosen.
 struct Cluster {
   using Mailbox = std::uint64_t;  // an mbarrier that counts the bytes that arrive
@@ -55,10 +55,10 @@ struct Cluster {
     asm("mapa.shared::cluster.u32 %0, %1, %2;"
         : "=r"(remote_mailbox)
         : "r"(address(&mailbox)), "r"(block));
-    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
-                     remote),
-                 "r"(__float_as_uint(value)), "r"(remote_mailbox)
-                 : "memory");
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(remote),
+        "r"(__float_as_uint(value)), "r"(remote_mailbox)
+        : "memory");
   }
 
   /// Waits until what was expected is there; `parity` is 0 the first time, then 1, 0, ...
@@ -99,8 +99,8 @@ struct Cluster {
 
 /// Adds two numbers over the threads of a row, in a fixed order. All threads of the block (of the
 /// cluster) make the same calls. Within a warp the first half of the lanes adds up one of them and
-/// the second half the other, which takes half the shuffles. Then every thread adds up the warps' sums
-/// of the block; of a cluster, where there are up to 128, every warp does.
+/// the second half the other, which takes half the shuffles. Then every thread adds up the warps'
+/// sums of the block; of a cluster, where there are up to 128, every warp does.
 template <RowReach kReach>
 class RowSum {
   static constexpr bool kCluster = kReach == RowReach::cluster;
@@ -111,11 +111,12 @@ class RowSum {
   static_assert(kMaxWarps <= kHalf);
 
  public:
-  /// Two slots, used in turn: one barrier per sum is enough. The sums of a row of several warps in a
-  /// block are filled up to quads: all rows together at most twice the warps.
+  /// Two slots, used in turn: one barrier per sum is enough. The sums of a row of several warps in
+  /// a block are filled up to quads: all rows together at most twice the warps.
   struct alignas(16) Scratch {
-    float sums[2][2][kMaxBlocks][kCluster ? kMaxWarps : 2 * kMaxWarps];  // slot, number, block, warp
-    Cluster::Mailbox mailboxes[2];  // of each slot, for clusters
+    float sums[2][2][kMaxBlocks]
+              [kCluster ? kMaxWarps : 2 * kMaxWarps];  // slot, number, block, warp
+    Cluster::Mailbox mailboxes[2];                     // of each slot, for clusters
   };
 
   /// Waits until all blocks of a cluster are there.
@@ -209,7 +210,9 @@ class RowSum {
 
  private:
   /// Of the sums of a row in a block.
-  __device__ __forceinline__ unsigned quads() const { return (warps_ + kQuad - 1) / kQuad; }
+  __device__ __forceinline__ unsigned quads() const {
+    return (warps_ + kQuad - 1) / kQuad;
+  }
 
   /// Where those of this thread's row begin.
   __device__ __forceinline__ unsigned first_sum() const {
