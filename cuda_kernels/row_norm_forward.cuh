@@ -16,31 +16,28 @@ namespace lamina::kernels::row_norm {
 
 /// Blocks of kMaxThreads that can share a multiprocessor, which bounds the registers of a thread:
 /// as many as none of them spills.
-template <class T, class W, bool kResidual, int kWidth, int kPacks, RowReach kReach>
+template <class T, class W, bool kResidual, int kWidth, int kPacks>
 constexpr int forward_blocks() {
   constexpr int kElements = kWidth * kPacks;
-  constexpr bool kIsPlain = !kResidual && kReach == RowReach::block;
   if (kResidual && kWidth == 1) return 1;
-  if (kElements <= 8) return kWidth > 1 && (kPacks == 1 || kIsPlain) ? 3 : 2;
+  if (kElements <= 8) return kWidth > 1 && (kPacks == 1 || !kResidual) ? 3 : 2;
   if (kWidth == 8 && kPacks == 2) return 2;
-  if (kWidth == 8 && kPacks == 3) return kIsPlain ? 2 : 1;
-  if (kWidth == 8) return kIsPlain && std::is_same_v<W, __nv_bfloat16> ? 2 : 1;
-  return kElements <= 16 && kReach == RowReach::block && (kIsPlain || sizeof(T) == 4) ? 2 : 1;
+  if (kWidth == 8 && kPacks == 3) return !kResidual ? 2 : 1;
+  if (kWidth == 8) return !kResidual && std::is_same_v<W, __nv_bfloat16> ? 2 : 1;
+  return kElements <= 16 && (!kResidual || sizeof(T) == 4) ? 2 : 1;
 }
 
-/// blockDim.y rows per block (one if it takes more than a warp each), or one per cluster. One pass
+/// blockDim.y rows per block (one if it takes more than a warp each). One pass
 /// over the elements, around a guess of the mean; a second one, around the mean that the first
 /// found, for rows whose guess was bad.
-template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks,
-          RowReach kReach>
-__global__ void __launch_bounds__(kMaxThreads,
-                                  forward_blocks<T, W, kResidual, kWidth, kPacks, kReach>())
+template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks>
+__global__ void __launch_bounds__(kMaxThreads, forward_blocks<T, W, kResidual, kWidth, kPacks>())
     forward(const LayerNorm args, const DropMask mask, const ForwardScalars scalars) {
   using X = std::conditional_t<kResidual, T, S>;
   using device::Keep;
-  __shared__ typename RowSum<kReach>::Scratch scratch;
-  RowSum<kReach> row_sum(scratch);
-  const RowThreads threads = RowThreads::of_block<kReach>();
+  __shared__ typename RowSum<RowReach::block>::Scratch scratch;
+  RowSum<RowReach::block> row_sum(scratch);
+  const RowThreads threads = RowThreads::of_block<RowReach::block>();
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -214,12 +211,12 @@ using ForwardKernel = void (*)(LayerNorm, DropMask, ForwardScalars);
 template <class T, class S, class W, Norm kNorm, bool kResidual>
 ForwardKernel forward_kernel(const RowPolicy& policy, bool has_vectors) {
   constexpr int kVector = kPackWidth<T, S>;
-  const auto with_elements = [&]<int kWidth, RowReach kReach, int... kElements>() {
+  const auto with_elements = [&]<int kWidth, int... kElements>() {
     ForwardKernel found = nullptr;
     const auto try_one = [&]<int kTried>() {
       if constexpr (kTried % kWidth == 0) {
         if (policy.packs * kWidth == kTried) {
-          found = forward<T, S, W, kNorm, kResidual, kWidth, kTried / kWidth, kReach>;
+          found = forward<T, S, W, kNorm, kResidual, kWidth, kTried / kWidth>;
         }
       }
     };
@@ -227,15 +224,19 @@ ForwardKernel forward_kernel(const RowPolicy& policy, bool has_vectors) {
     return found;
   };
   if (!has_vectors) {
-    return policy.variant == RowVariant::held
-               ? with_elements.template operator()<1, RowReach::block, 8>()
-               : forward_streamed<T, S, W, kNorm, kResidual, 1>;
+    return policy.variant == RowVariant::held ? with_elements.template operator()<1, 8>()
+                                              : forward_streamed<T, S, W, kNorm, kResidual, 1>;
   }
   switch (policy.variant) {
     case RowVariant::held:
-      return with_elements.template operator()<kVector, RowReach::block, 4, 8, 12, 16, 24, 32>();
+      return with_elements.template operator()<kVector, 4, 8, 12, 16, 24, 32>();
     case RowVariant::cluster:
-      return with_elements.template operator()<kVector, RowReach::cluster, 16, 32>();
+      if constexpr (std::is_same_v<T, S>) {  // else there are too few registers
+        if (policy.packs * kVector == 32) {
+          return forward_cluster<T, S, W, kNorm, kResidual, kVector, 32 / kVector>;
+        }
+      }
+      return forward_cluster<T, S, W, kNorm, kResidual, kVector, 16 / kVector>;
     case RowVariant::ring:
       return forward_ring<T, S, W, kNorm, kResidual, kVector>;
     default:

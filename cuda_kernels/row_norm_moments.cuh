@@ -19,9 +19,11 @@ struct ForwardScalars {
 
 /// What is known of a row after a pass: sums of x - center and of its square.
 struct Moments {
-  float center;
-  float offset;    // mean - center
-  float variance;  // mean square for RMSNorm
+  float center = 0.0F;
+  float offset = 0.0F;    // mean - center
+  float variance = 0.0F;  // mean square for RMSNorm
+
+  Moments() = default;
 
   /// `inverse` is 1 / cols.
   __device__ __forceinline__ Moments(float around, const float (&sums)[2], float inverse)

@@ -38,7 +38,9 @@ constexpr RowPolicy forward_rule(const RowProblem& problem) {
     const RowPolicy policy{.variant = RowVariant::cluster,
                            .packs = most,
                            .block_threads = kMaxRowThreads,
-                           .cluster = cluster};
+                           .cluster = cluster,
+                           .stages = 3,
+                           .blocks_per_sm = 1};
     if (is_legal_forward(policy, problem)) return policy;
   }
   return {.block_threads = 512};

@@ -61,11 +61,7 @@ inline constexpr TunedRow kForwardSm90[] = {
     {4, 4, false, false, 3072, 512, {RowVariant::held, 2, 512, 1, 0, 0}},               // 256 rows: 3.93 us, 1607 GB/s, 74 % of copy, rule 1.27x
     {4, 4, false, false, 4096, 512, {RowVariant::held, 4, 256, 1, 0, 0}},               // 256 rows: 4.14 us, 2034 GB/s, 82 % of copy, rule 1.08x
     {4, 4, false, false, 6144, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 6.51 us, 1940 GB/s, 70 % of copy, rule 1.25x
-    {4, 4, false, false, 8192, 512, {RowVariant::cluster, 4, 256, 2, 0, 0}},            // 256 rows: 6.13 us, 2747 GB/s, 91 % of copy, rule 1.05x
     {4, 4, false, false, 10240, 512, {RowVariant::ring, 0, 512, 1, 2, 2}},              // 256 rows: 9.48 us, 2220 GB/s, 70 % of copy, rule 1.02x
-    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 0, 0}},           // 256 rows: 12.43 us, 2710 GB/s, 74 % of copy, rule 1.06x
-    {4, 4, false, false, 20480, 512, {RowVariant::cluster, 8, 512, 2, 0, 0}},           // 256 rows: 14.54 us, 2895 GB/s, 83 % of copy, rule 1.27x
-    {4, 4, false, false, 65536, 512, {RowVariant::cluster, 8, 512, 8, 0, 0}},           // 256 rows: 52.99 us, 2543 GB/s, 67 % of copy, rule 1.01x
     {4, 4, false, false, 256, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},           // 32768 rows: 20.03 us, 3363 GB/s, 90 % of copy, rule 1.00x
     {4, 4, false, false, 512, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},            // 16384 rows: 20.28 us, 3316 GB/s, 89 % of copy, rule 1.00x
     {4, 4, false, false, 1280, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},          // 8192 rows: 23.84 us, 3522 GB/s, 95 % of copy, rule 1.09x
@@ -76,8 +72,6 @@ inline constexpr TunedRow kForwardSm90[] = {
     {4, 4, false, false, 12288, kAnyRows, {RowVariant::streamed, 0, 512, 1, 0, 0}},     // 4096 rows: 118.42 us, 3401 GB/s, 81 % of copy, rule 1.03x
     {4, 4, false, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},         // 4096 rows: 145.68 us, 3687 GB/s, 88 % of copy, the rule
     {4, 4, false, false, 20480, kAnyRows, {RowVariant::ring, 0, 512, 1, 2, 1}},         // 2048 rows: 107.33 us, 3128 GB/s, 75 % of copy, the rule
-    {4, 4, false, false, 49152, kAnyRows, {RowVariant::cluster, 8, 512, 8, 0, 0}},      // 2048 rows: 286.53 us, 2812 GB/s, 66 % of copy, rule 1.15x
-    {4, 4, false, false, 65536, kAnyRows, {RowVariant::cluster, 8, 512, 4, 0, 0}},      // 2048 rows: 393.39 us, 2731 GB/s, 70 % of copy, the rule
     {4, 4, true, false, 128, 512, {RowVariant::held, 1, 128, 1, 0, 0}},                 // 256 rows: 1.84 us, 287 GB/s, 82 % of copy, the rule
     {4, 4, true, false, 256, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                 // 256 rows: 2.05 us, 513 GB/s, 81 % of copy, the rule
     {4, 4, true, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                 // 256 rows: 2.24 us, 706 GB/s, 76 % of copy, rule 1.03x
@@ -88,11 +82,6 @@ inline constexpr TunedRow kForwardSm90[] = {
     {4, 4, true, false, 6144, 512, {RowVariant::held, 3, 512, 1, 0, 0}},                // 256 rows: 7.51 us, 3356 GB/s, 102 % of copy, rule 1.06x
     {4, 4, true, false, 8192, 512, {RowVariant::held, 4, 512, 1, 0, 0}},                // 256 rows: 9.72 us, 3458 GB/s, 95 % of copy, rule 1.02x
     {4, 4, true, false, 12288, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},           // 256 rows: 15.73 us, 3207 GB/s, 90 % of copy, rule 1.02x
-    {4, 4, true, false, 16384, 512, {RowVariant::cluster, 8, 512, 2, 0, 0}},            // 256 rows: 19.52 us, 3445 GB/s, 93 % of copy, rule 1.03x
-    {4, 4, true, false, 20480, 512, {RowVariant::cluster, 8, 512, 4, 0, 0}},            // 256 rows: 25.59 us, 3285 GB/s, 88 % of copy, rule 1.11x
-    {4, 4, true, false, 32768, 512, {RowVariant::cluster, 8, 512, 2, 0, 0}},            // 256 rows: 39.56 us, 3399 GB/s, 89 % of copy, the rule
-    {4, 4, true, false, 49152, 512, {RowVariant::cluster, 4, 512, 8, 0, 0}},            // 256 rows: 61.48 us, 3281 GB/s, 86 % of copy, rule 1.06x
-    {4, 4, true, false, 65536, 512, {RowVariant::cluster, 8, 512, 8, 0, 0}},            // 256 rows: 79.37 us, 3389 GB/s, 88 % of copy, rule 1.01x
     {4, 4, true, false, 256, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},            // 32768 rows: 35.99 us, 3737 GB/s, 98 % of copy, the rule
     {4, 4, true, false, 1024, kAnyRows, {RowVariant::held, 1, 256, 1, 0, 0}},           // 8192 rows: 35.57 us, 3775 GB/s, 93 % of copy, rule 1.02x
     {4, 4, true, false, 2560, kAnyRows, {RowVariant::held, 3, 256, 1, 0, 0}},           // 4096 rows: 43.90 us, 3823 GB/s, 100 % of copy, rule 1.01x
@@ -100,7 +89,6 @@ inline constexpr TunedRow kForwardSm90[] = {
     {4, 4, true, false, 6144, kAnyRows, {RowVariant::held, 3, 512, 1, 0, 0}},           // 4096 rows: 103.17 us, 3904 GB/s, 93 % of copy, rule 1.00x
     {4, 4, true, false, 12288, kAnyRows, {RowVariant::held, 6, 512, 1, 0, 0}},          // 4096 rows: 205.64 us, 3917 GB/s, 93 % of copy, rule 1.00x
     {4, 4, true, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},          // 4096 rows: 272.19 us, 3945 GB/s, 101 % of copy, the rule
-    {4, 4, true, false, 65536, kAnyRows, {RowVariant::cluster, 8, 512, 4, 0, 0}},       // 2048 rows: 594.45 us, 3613 GB/s, 85 % of copy, the rule
 };
 
 inline constexpr TunedRow kBackwardSm90[] = {

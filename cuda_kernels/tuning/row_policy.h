@@ -71,7 +71,8 @@ struct RowPolicy {
   }
 
   constexpr int rows_per_block(const RowProblem& problem) const {
-    return cluster > 1 ? 1 : std::max(1, block_threads / threads_per_row(problem));
+    return variant == RowVariant::cluster ? 1
+                                          : std::max(1, block_threads / threads_per_row(problem));
   }
 };
 
@@ -110,8 +111,9 @@ constexpr int forward_shared_bytes(const RowPolicy& policy, const RowProblem& pr
   if (policy.stages == 0) return 0;
   const int bytes = problem.stream_bytes + (problem.has_residual ? problem.element_bytes : 0);
   constexpr std::int64_t kTooMany = 1 << 28;
-  return static_cast<int>(
-      std::min(std::int64_t{policy.stages} * stage_bytes(policy, problem, bytes), kTooMany));
+  const int stage = policy.packs == 0 ? stage_bytes(policy, problem, bytes)
+                                      : kMaxRowThreads * policy.packs * problem.width() * bytes;
+  return static_cast<int>(std::min(std::int64_t{policy.stages} * stage, kTooMany));
 }
 
 /// Dynamic shared memory of a backward block: its ring, with room for as many threads as a block
@@ -146,22 +148,26 @@ constexpr bool has_legal_shape(const RowPolicy& policy, const RowProblem& proble
 
 /// True when there is a forward kernel for the policy and it can do the problem.
 constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& problem) {
-  constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kCluster[] = {16, 32}, kSingle[] = {8};
+  constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kSingle[] = {8};
   if (!detail::has_legal_shape(policy, problem)) return false;
-  if ((policy.cluster > 1) != (policy.variant == RowVariant::cluster)) return false;
-  if (policy.variant == RowVariant::ring) {
-    return policy.packs == 0 && problem.has_vectors && policy.stages >= 2 && policy.stages <= 3 &&
+  const int elements = policy.packs * problem.width();  // per thread and row
+  if (policy.variant == RowVariant::ring || policy.variant == RowVariant::cluster) {
+    const bool is_ring = policy.variant == RowVariant::ring;
+    const int least = is_ring ? 2 : 3;  // clusters also keep the row that they finish
+    const bool is_mixed = problem.element_bytes != problem.stream_bytes;  // needs more registers
+    return problem.has_vectors && policy.stages >= least && policy.stages < least + 2 &&
            policy.blocks_per_sm >= 1 &&
+           (is_ring ? policy.packs == 0 && policy.cluster == 1
+                    : (elements == 16 || (elements == 32 && !is_mixed)) && problem.sm >= 90 &&
+                          policy.threads_per_row(problem) >= 32) &&
            forward_shared_bytes(policy, problem) <= shared_limit(problem.sm);
   }
-  if (policy.stages != 0 || policy.blocks_per_sm != 0) return false;
+  if (policy.stages != 0 || policy.blocks_per_sm != 0 || policy.cluster > 1) return false;
   if (policy.variant == RowVariant::streamed) return policy.packs == 0;
-  const int elements = policy.packs * problem.width();  // per thread and row
   if (!problem.has_vectors) {
     return policy.variant == RowVariant::held && detail::is_one_of(elements, kSingle);
   }
-  return policy.variant == RowVariant::held ? detail::is_one_of(elements, kHeld)
-                                            : detail::is_one_of(elements, kCluster);
+  return detail::is_one_of(elements, kHeld);
 }
 
 /// The same for the backward kernels: ring (also across a cluster) and streamed.

@@ -50,8 +50,13 @@ std::vector<RowPolicy> forward_policies() {
                         .blocks_per_sm = stages - 1});
   }
   for (const int packs : {2, 4, 8}) {
-    for (const int cluster : {2, 4, 8})
-      policies.push_back({.variant = RowVariant::cluster, .packs = packs, .cluster = cluster});
+    for (const int cluster : {1, 2, 4, 8}) {
+      policies.push_back({.variant = RowVariant::cluster,
+                          .packs = packs,
+                          .cluster = cluster,
+                          .stages = 3,
+                          .blocks_per_sm = 1});
+    }
   }
   for (const int threads : {256, 512})
     policies.push_back({.variant = RowVariant::streamed, .block_threads = threads});

@@ -47,7 +47,7 @@ constexpr RowPolicy ring(int packs, int block_threads, int stages) {
           .blocks_per_sm = 1};
 }
 
-constexpr RowPolicy cluster(int packs, int blocks, int stages = 0, int blocks_per_sm = 0) {
+constexpr RowPolicy cluster(int packs, int blocks, int stages = 3, int blocks_per_sm = 1) {
   return {.variant = RowVariant::cluster,
           .packs = packs,
           .cluster = blocks,
@@ -84,8 +84,8 @@ static_assert(is_legal_forward(held(4, 128), bf16_rows(4096)));
 static_assert(!is_legal_forward(held(4, 128), bf16_rows(4104)));
 static_assert(is_legal_backward(ring(2, 512, 2), bf16_rows(8192)));
 static_assert(!is_legal_backward(ring(2, 512, 2), bf16_rows(8200)));
-static_assert(is_legal_backward(cluster(2, 8, 3, 1), bf16_rows(65536)));
-static_assert(!is_legal_backward(cluster(2, 8, 3, 1), bf16_rows(65544)));
+static_assert(is_legal_backward(cluster(2, 8), bf16_rows(65536)));
+static_assert(!is_legal_backward(cluster(2, 8), bf16_rows(65544)));
 
 // Shared memory, clusters and vectors are asked for where they are.
 static_assert(is_legal_backward(ring(2, 512, 3), bf16_rows(8192)));
@@ -151,9 +151,12 @@ std::string defect_of(Pass pass, const RowPolicy& policy, const RowProblem& prob
   const bool is_within_warp = threads < 32 && (threads & (threads - 1)) == 0;
   if (!is_within_warp && threads % 32 != 0) return cat(threads, " threads per row");
   if (policy.cluster < 1 || policy.cluster > kMaxRowCluster) return "the size of the cluster";
-  if (policy.cluster > 1 && (problem.sm < 90 || rows != 1 || is_within_warp))
+  const bool is_cluster = policy.variant == RowVariant::cluster;
+  if (policy.cluster > 1 && !is_cluster) return "a cluster for a kernel without";
+  if (is_cluster && (problem.sm < 90 || rows != 1 || is_within_warp))
     return "a cluster that cannot be";
-  const bool is_persistent = pass == Pass::backward || policy.variant == RowVariant::ring;
+  const bool is_persistent =
+      pass == Pass::backward || is_cluster || policy.variant == RowVariant::ring;
   if (is_persistent != (policy.blocks_per_sm > 0)) return "blocks per multiprocessor";
 
   const std::int64_t shared_bytes = pass == Pass::forward ? forward_shared_bytes(policy, problem)
@@ -161,8 +164,8 @@ std::string defect_of(Pass pass, const RowPolicy& policy, const RowProblem& prob
   if (policy.packs > 0) {
     const std::int64_t elements = std::int64_t{threads} * policy.packs * problem.width();
     if (elements * policy.cluster < problem.cols) return cat("room for ", elements, " columns");
-    const bool is_staged = pass == Pass::backward || policy.variant == RowVariant::ring;
-    if (is_staged != (policy.stages >= 2)) return cat(policy.stages, " stages");
+    const bool is_staged = is_persistent;
+    if (is_staged != (policy.stages >= (is_cluster ? 3 : 2))) return cat(policy.stages, " stages");
     const int operands =
         pass == Pass::forward ? problem.stream_bytes : problem.stream_bytes + problem.element_bytes;
     if (policy.stages * elements * rows * operands > shared_bytes) return "the ring has no room";
