@@ -34,7 +34,7 @@ __device__ __forceinline__ void start_next_kernel() {
 struct LaunchShape {
   dim3 grid, block;
   std::size_t shared_bytes = 0;  // dynamic; beyond 48 KiB the kernel's limit must have been raised
-  int cluster = 1;               // blocks; divides grid.x
+  int cluster = 0;               // blocks; divides grid.x; 0: none
 };
 
 /// Queues a kernel that calls wait_for_previous_kernel().
@@ -52,7 +52,7 @@ void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStre
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }
-  if (shape.cluster > 1) {
+  if (shape.cluster > 0) {
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs].val.clusterDim.x = static_cast<unsigned>(shape.cluster);
     attributes[config.numAttrs].val.clusterDim.y = 1;

@@ -395,7 +395,7 @@ BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& arg
                 .block = dim3(static_cast<unsigned>(policy.threads_per_row(problem)),
                               static_cast<unsigned>(policy.rows_per_block(problem))),
                 .shared_bytes = static_cast<std::size_t>(backward_shared_bytes(policy, problem)),
-                .cluster = policy.cluster};
+                .cluster = policy.variant == RowVariant::cluster ? policy.cluster : 0};
   const std::int64_t step = partial_rows(policy, problem) * policy.rows_per_block(problem);
   const auto step_of = [&](const Rows& view) {
     return step * view.stride * static_cast<std::int64_t>(size_of(view.dtype));

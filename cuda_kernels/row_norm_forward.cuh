@@ -280,7 +280,7 @@ ForwardPlan plan_forward(const RowPolicy& policy, const LayerNorm& args, const R
   plan.shape = {.grid = dim3(static_cast<unsigned>(blocks * policy.cluster)),
                 .block = dim3(static_cast<unsigned>(threads), static_cast<unsigned>(rows)),
                 .shared_bytes = static_cast<std::size_t>(forward_shared_bytes(policy, problem)),
-                .cluster = policy.cluster};
+                .cluster = policy.variant == RowVariant::cluster ? policy.cluster : 0};
   return plan;
 }
 
