@@ -20,6 +20,7 @@ namespace lamina::kernels::row_norm {
 template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks>
 __global__ void __launch_bounds__(kMaxThreads, 1)
     forward_cluster(const LayerNorm args, const DropMask mask, const ForwardScalars scalars) {
+#if __CUDA_ARCH__ >= 900  // below there are no clusters
   using StagedX = StagedPacks<S, kWidth, kPacks, kMaxThreads>;
   using StagedBranch = StagedPacks<T, kWidth, kPacks, kMaxThreads>;
   __shared__ typename RowSum<RowReach::cluster>::Scratch scratch;
@@ -145,6 +146,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     center_before = center;
     stage = stage + kStageBytes == ring_end ? 0 : stage + kStageBytes;
   }
+#endif
 }
 
 /// A row per block and round, in shared memory: scalars.stages rows are there or on their way
