@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Forward pass of LayerNorm and RMSNorm on CUDA: the kernels with a block (cluster) per group of
-// rows, and which kernel a policy means. One template holds the row in registers (variants held and
-// cluster), one reads it again in each pass, for rows of any size and alignment (streamed). See
-// docs/kernels/layer_norm.md.
+// Forward pass of LayerNorm and RMSNorm on CUDA: the kernels with a block per group of rows, and
+// which kernel a policy means. One holds the row in registers (variant held), one reads it again in
+// each pass, for rows of any size and alignment (streamed). See docs/kernels/layer_norm.md.
 #pragma once
 
 #include "cuda_kernels/row_norm.cuh"
@@ -27,9 +26,9 @@ constexpr int forward_blocks() {
   return kElements <= 16 && (!kResidual || sizeof(T) == 4) ? 2 : 1;
 }
 
-/// blockDim.y rows per block (one if it takes more than a warp each). One pass
-/// over the elements, around a guess of the mean; a second one, around the mean that the first
-/// found, for rows whose guess was bad.
+/// blockDim.y rows per block (one if it takes more than a warp each). One pass over the elements,
+/// around a guess of the mean; a second one, around the mean that the first found, for rows whose
+/// guess was bad.
 template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks>
 __global__ void __launch_bounds__(kMaxThreads, forward_blocks<T, W, kResidual, kWidth, kPacks>())
     forward(const LayerNorm args, const DropMask mask, const ForwardScalars scalars) {

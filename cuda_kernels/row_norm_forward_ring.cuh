@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     return guess_mean<kNorm, T, S, kResidual, kWidth>(args, mask, row, row < rows);
   };
   float guess = guess_of(first);
-  if constexpr (kResidual) row_sum.synchronise();  // sum may be written over residual
+  const bool is_in_place = kResidual && args.sum.data == args.residual.data;
 
   const auto take_moments = [&](int stage, float center, float(&sums)[2]) {
     sums[0] = sums[1] = 0.0F;
@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     const float center = guess;
     float sums[2];
     if (row < rows) {
+      if (is_in_place) row_sum.synchronise();  // all have the guess of the row
       guess = guess_of(row + step);
       wait_for_stage(scalars.stages - 1);
       if constexpr (kResidual) {

@@ -41,12 +41,13 @@ struct RowProblem {
 /// How a row is worked on.
 ///   held      each row is read once and stays in registers of its group of threads (forward)
 ///   ring      in shared memory, by a persistent grid whose next rows are on their way there
-///   cluster   the row is shared out to the blocks of a thread block cluster, which add up through
-///             their shared memory
+///   cluster   likewise, by the blocks of a thread block cluster, forward also by a single one,
+///   which
+///             send each other their sums and finish a row while those of the next are on their way
 ///   streamed  read again in each pass, for any size and alignment
 enum class RowVariant : std::uint8_t { held, ring, cluster, streamed };
 
-/// A group of threads owns a row: `packs` pieces of width() elements per thread, in registers.
+/// A group of threads owns a row: `packs` pieces of width() elements per thread.
 struct RowPolicy {
   RowVariant variant = RowVariant::streamed;
   int packs = 0;            // per thread; 0: as many as it takes
@@ -106,7 +107,8 @@ constexpr int max_backward_threads(const RowPolicy& policy, const RowProblem& pr
                               problem.element_bytes != problem.stream_bytes, problem.has_tail);
 }
 
-/// Dynamic shared memory of a forward block: the rows of its ring.
+/// Dynamic shared memory of a forward block: the rows of its ring, for clusters with room for as
+/// many threads as a block can have.
 constexpr int forward_shared_bytes(const RowPolicy& policy, const RowProblem& problem) {
   if (policy.stages == 0) return 0;
   const int bytes = problem.stream_bytes + (problem.has_residual ? problem.element_bytes : 0);
@@ -170,7 +172,7 @@ constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& probl
   return detail::is_one_of(elements, kHeld);
 }
 
-/// The same for the backward kernels: ring (also across a cluster) and streamed.
+/// The same for the backward kernels: ring, cluster and streamed.
 constexpr bool is_legal_backward(const RowPolicy& policy, const RowProblem& problem) {
   constexpr int kElements[] = {8, 16, 24};
   if (policy.blocks_per_sm < 1) return false;

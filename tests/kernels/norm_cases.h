@@ -48,8 +48,8 @@ inline constexpr Extent kNormTallExtents[] = {
     {70001, 8}, {4097, 64}, {1023, 257}, {533, 768}, {397, 1024}};
 
 /// One size for each way that a row is held.
-inline constexpr Extent kNormVariants[] = {{37, 64},  {37, 136}, {37, 513}, {21, 1032},
-                                           {9, 6400}, {5, 9001}, {3, 20000}};
+inline constexpr Extent kNormVariants[] = {{37, 64},  {37, 136}, {37, 513},  {21, 1032},
+                                           {9, 6400}, {5, 9001}, {67, 20488}};
 
 inline constexpr Layout kNormLayouts[] = {{1, 0}, {0, 1}, {0, 8}, {3, 5}, {8, 16}};
 
