@@ -2,7 +2,7 @@
 // CachingAllocator: the policy that makes device memory cheap. It takes large segments from a
 // MemorySource, hands out blocks of them, and keeps what is freed for the next request, so that a
 // training loop asks the device for nothing after its first steps. One per device, made by Storage;
-// a captured CUDA graph will own a second one on the same source. docs/allocator.md explains the
+// a StepGraph owns another one on the same source. docs/allocator.md explains the
 // rules on one page.
 #pragma once
 

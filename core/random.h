@@ -41,19 +41,36 @@ constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> count
   return {block.x, block.y, block.z, block.w};
 }
 
-/// A region of the random stream that one kernel launch owns. Element i takes word i % 4 of the
-/// block with counter (i / 4, offset) and key seed.
-struct PhiloxKey {
+/// A region of the random stream. Element i takes word i % 4 of the block with counter (i / 4,
+/// offset) and key seed.
+struct PhiloxRegion {
   std::uint64_t seed = 0;
   std::uint64_t offset = 0;
 };
 
+/// What a kernel is given to find the region that is its own. In a captured step the same launch
+/// runs again and again and needs another region each time: there `shift` is in device memory, and
+/// what it holds when the kernel runs counts.
+struct PhiloxKey {
+  std::uint64_t seed = 0;
+  std::uint64_t offset = 0;
+  const std::uint64_t* shift = nullptr;  // added to offset; nullptr: 0
+
+  /// For kernels, once at their beginning.
+  LAMINA_HOST_DEVICE constexpr PhiloxRegion region() const {
+    return {seed, shift != nullptr ? offset + *shift : offset};
+  }
+
+  /// For the host, which cannot read shift: throws Error when there is one.
+  operator PhiloxRegion() const;  // NOLINT(google-explicit-constructor)
+};
+
 /// The four words of elements 4 * group ... 4 * group + 3 of the region.
-LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxKey key, std::uint64_t group) {
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxRegion region, std::uint64_t group) {
   return philox_block(
       {static_cast<std::uint32_t>(group), static_cast<std::uint32_t>(group >> 32U),
-       static_cast<std::uint32_t>(key.offset), static_cast<std::uint32_t>(key.offset >> 32U)},
-      static_cast<std::uint32_t>(key.seed), static_cast<std::uint32_t>(key.seed >> 32U));
+       static_cast<std::uint32_t>(region.offset), static_cast<std::uint32_t>(region.offset >> 32U)},
+      static_cast<std::uint32_t>(region.seed), static_cast<std::uint32_t>(region.seed >> 32U));
 }
 
 /// Elements with a word below this are dropped: P(drop) = p to within 2^-32.
@@ -67,16 +84,23 @@ class Generator {
  public:
   explicit Generator(std::uint64_t seed = 1337) : seed_(seed) {}
 
-  /// The next region; one per kernel launch.
-  PhiloxKey next() { return {seed_, offset_++}; }
+  /// The next region; one per kernel launch. Throws Error while a step is captured, unless the
+  /// capture moves this generator on.
+  PhiloxKey next();
+
+  /// Passes over `count` regions.
+  void skip(std::uint64_t count) { offset_ += count; }
 
   std::uint64_t seed() const { return seed_; }
 
   std::uint64_t offset() const { return offset_; }
 
  private:
+  friend class ShiftScope;
+
   std::uint64_t seed_;
   std::uint64_t offset_ = 0;
+  const std::uint64_t* shift_ = nullptr;
 };
 
 /// This thread's generator: what layers initialise their parameters and drop activations with,
@@ -86,8 +110,21 @@ Generator& default_generator();
 /// Restarts this thread's default generator.
 void seed(std::uint64_t value);
 
+/// Until destruction, keys of `generator` are shifted by what `shift`, in device memory, holds when
+/// they are used, and this thread's other generators throw: for the capture of a step.
+class ShiftScope {
+ public:
+  ShiftScope(Generator& generator, const std::uint64_t* shift);
+  ~ShiftScope();
+  ShiftScope(const ShiftScope&) = delete;
+  ShiftScope& operator=(const ShiftScope&) = delete;
+
+ private:
+  Generator& generator_;
+};
+
 /// Element i of a region as a uniform number in [0, 1), and as a standard normal (Box-Muller).
-double uniform_at(PhiloxKey key, std::uint64_t i);
-double normal_at(PhiloxKey key, std::uint64_t i);
+double uniform_at(PhiloxRegion region, std::uint64_t i);
+double normal_at(PhiloxRegion region, std::uint64_t i);
 
 }  // namespace lamina

@@ -14,25 +14,28 @@ namespace lamina {
 
 namespace {
 
-// Allocators live until the process ends: tensors with static storage may be freed after main().
-CachingAllocator& host_allocator() {
-  static auto& allocator = *new CachingAllocator(host_memory());
-  return allocator;
-}
-
-CachingAllocator& device_allocator(Device device) {
-  if (!device.is_cuda()) return host_allocator();
+MemorySource& memory_of(Device device) {
+  if (!device.is_cuda()) return host_memory();
   device_info(device);  // throws when the device does not exist
 #if LAMINA_WITH_CUDA
+  return cuda::memory(device.index);
+#else
+  return host_memory();  // not reached
+#endif
+}
+
+// Allocators live until the process ends: tensors with static storage may be freed after main().
+CachingAllocator& device_allocator(Device device) {
+  if (!device.is_cuda()) {
+    static auto& host = *new CachingAllocator(host_memory());
+    return host;
+  }
   static std::mutex mutex;
   static auto& allocators = *new std::map<int, std::unique_ptr<CachingAllocator>>;
   const std::lock_guard lock(mutex);
   auto& allocator = allocators[device.index];
-  if (!allocator) allocator = std::make_unique<CachingAllocator>(cuda::memory(device.index));
+  if (!allocator) allocator = std::make_unique<CachingAllocator>(memory_of(device));
   return *allocator;
-#else
-  return host_allocator();  // not reached
-#endif
 }
 
 struct ScopedAllocator {
@@ -48,6 +51,10 @@ Allocator& current_allocator(Device device) {
   const ScopedAllocator& scoped = scoped_allocator;
   if (scoped.allocator != nullptr && scoped.device == device) return *scoped.allocator;
   return device_allocator(device);
+}
+
+std::unique_ptr<CachingAllocator> new_allocator(Device device) {
+  return std::make_unique<CachingAllocator>(memory_of(device));
 }
 
 AllocatorScope::AllocatorScope(Device device, Allocator& allocator)

@@ -12,6 +12,8 @@
 
 namespace lamina {
 
+class CachingAllocator;
+
 class Storage {
  public:
   /// Takes `bytes` from the current allocator of `device`. Throws OutOfMemory.
@@ -40,8 +42,12 @@ class Storage {
 /// AllocatorScope is open. Throws DeviceError when the device does not exist.
 Allocator& current_allocator(Device device);
 
-/// Makes `allocator` current for `device` in this thread, until destruction: private pools of
-/// graphs. Scopes nest; the innermost counts, for its device only.
+/// Another allocator on the memory of `device`, for an AllocatorScope: private pools of graphs.
+/// Throws DeviceError when the device does not exist.
+std::unique_ptr<CachingAllocator> new_allocator(Device device);
+
+/// Makes `allocator` current for `device` in this thread, until destruction. Scopes nest; the
+/// innermost counts, for its device only.
 class AllocatorScope {
  public:
   AllocatorScope(Device device, Allocator& allocator);

@@ -12,12 +12,12 @@ namespace lamina::kernels::cpu {
 inline constexpr std::int64_t kMaskBlock = 256;  // elements made at a time
 
 struct KeepMask {
-  PhiloxKey key;
+  PhiloxRegion region;
   std::uint32_t threshold;  // words below it drop their element
   double keep_factor;       // 1 / (1 - p)
 
-  KeepMask(PhiloxKey region, float p)
-      : key(region),
+  KeepMask(PhiloxKey key, float p)
+      : region(key),
         threshold(drop_threshold(p)),
         keep_factor(1.0 / (1.0 - static_cast<double>(p))) {}
 
@@ -28,10 +28,10 @@ struct KeepMask {
     const auto group = static_cast<std::uint64_t>(first) / 4;
     const std::int64_t skip = first % 4;
     const std::int64_t groups = (skip + count + 3) / 4;
-    const PhiloxKey region = key;
+    const PhiloxRegion own = region;
 #pragma omp simd
     for (std::int64_t g = 0; g < groups; ++g) {
-      const PhiloxBlock block = philox_words(region, group + static_cast<std::uint64_t>(g));
+      const PhiloxBlock block = philox_words(own, group + static_cast<std::uint64_t>(g));
       words[4 * g] = block.x;
       words[4 * g + 1] = block.y;
       words[4 * g + 2] = block.z;

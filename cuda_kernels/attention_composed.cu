@@ -140,11 +140,12 @@ __device__ __forceinline__ void dropout_factors(const Dropout& dropout, const Ch
   }
   const auto element =
       static_cast<std::uint64_t>((row.head * chunk.time + row.t) * chunk.time + col);
-  const PhiloxBlock block = philox_words(dropout.key, element / 4);
+  const PhiloxRegion region = dropout.key.region();
+  const PhiloxBlock block = philox_words(region, element / 4);
   std::uint32_t words[2 * kQuad] = {block.x, block.y, block.z, block.w};
   const auto skipped = static_cast<unsigned>(element % 4);
   if (skipped != 0) {  // time is not a multiple of 4: the quad straddles two blocks
-    const PhiloxBlock next = philox_words(dropout.key, element / 4 + 1);
+    const PhiloxBlock next = philox_words(region, element / 4 + 1);
     words[4] = next.x;
     words[5] = next.y;
     words[6] = next.z;

@@ -22,10 +22,12 @@ struct DropoutBody {
     const T* x;
     T* y;
     std::uint64_t first;  // number of the row's first element
+    PhiloxRegion region;
   };
 
   __device__ Row row(std::int64_t row) const {
-    return {x + row * x_stride, y + row * y_stride, static_cast<std::uint64_t>(row * cols)};
+    return {x + row * x_stride, y + row * y_stride, static_cast<std::uint64_t>(row * cols),
+            key.region()};
   }
 
   __device__ void apply(const Row& row, std::int64_t col, int count) const {
@@ -33,14 +35,15 @@ struct DropoutBody {
     load_values(row.x + col, count, values);
     const std::uint64_t first = row.first + static_cast<std::uint64_t>(col);
     if constexpr (kWidth == 1) {
-      const PhiloxBlock words = philox_words(key, first / 4);
+      const PhiloxBlock words = philox_words(row.region, first / 4);
       const std::uint32_t low = first % 2 == 0 ? words.x : words.y;
       const std::uint32_t high = first % 2 == 0 ? words.z : words.w;
       values[0] = keep(first % 4 < 2 ? low : high, values[0]);
     } else {  // first is a multiple of 4: see run()
 #pragma unroll
       for (int i = 0; i < kWidth; i += 4) {
-        const PhiloxBlock words = philox_words(key, first / 4 + static_cast<unsigned>(i) / 4);
+        const PhiloxBlock words =
+            philox_words(row.region, first / 4 + static_cast<unsigned>(i) / 4);
         values[i] = keep(words.x, values[i]);
         values[i + 1] = keep(words.y, values[i + 1]);
         values[i + 2] = keep(words.z, values[i + 2]);

@@ -94,8 +94,8 @@ struct DropMask {
   std::uint32_t threshold;
   float scale;
 
-  DropMask(float p, PhiloxKey region)
-      : key(region),
+  DropMask(float p, PhiloxKey key)
+      : key(key),
         threshold(drop_threshold(p)),
         scale(static_cast<float>(1.0 / (1.0 - static_cast<double>(p)))) {}
 
@@ -108,17 +108,18 @@ struct DropMask {
   template <int kWidth>
   __device__ __forceinline__ void factors(std::int64_t first, float (&to)[kWidth]) const {
     const auto element = static_cast<std::uint64_t>(first);
+    const PhiloxRegion region = key.region();
     if constexpr (kWidth % 4 == 0) {
 #pragma unroll
       for (int i = 0; i < kWidth; i += 4) {
-        const PhiloxBlock words = philox_words(key, element / 4 + i / 4);
+        const PhiloxBlock words = philox_words(region, element / 4 + i / 4);
         to[i] = factor(words.x);
         to[i + 1] = factor(words.y);
         to[i + 2] = factor(words.z);
         to[i + 3] = factor(words.w);
       }
     } else {
-      const PhiloxBlock words = philox_words(key, element / 4);
+      const PhiloxBlock words = philox_words(region, element / 4);
       const unsigned word = element % 4;
       to[0] = factor(word == 0 ? words.x : word == 1 ? words.y : word == 2 ? words.z : words.w);
     }

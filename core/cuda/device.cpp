@@ -90,7 +90,8 @@ void copy(void* to, Device to_device, const void* from, Device from_device, std:
 
 void check_launch(CudaStream stream, std::string_view kernel, bool wait) {
   cudaError_t status = cudaGetLastError();
-  if (status == cudaSuccess && wait) status = cudaStreamSynchronize(stream.handle);
+  if (status == cudaSuccess && wait && !is_capturing(stream))
+    status = cudaStreamSynchronize(stream.handle);
   if (status != cudaSuccess) {
     throw CudaError(cat(kernel, ": the launch gave ", cudaGetErrorName(status), " (",
                         cudaGetErrorString(status), "); run with LAMINA_SYNC=1 to find the kernel"),

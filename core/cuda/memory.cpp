@@ -131,6 +131,16 @@ class CudaMemory final : public MemorySource {
 
 }  // namespace
 
+void* reserve_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  LAMINA_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable));
+  return memory;
+}
+
+void release_pinned(void* memory) noexcept {
+  cudaFreeHost(memory);
+}
+
 MemorySource& memory(int device) {
   static std::mutex mutex;
   static auto& sources = *new std::map<int, std::unique_ptr<CudaMemory>>;  // outlives all tensors

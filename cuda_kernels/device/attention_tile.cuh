@@ -240,9 +240,9 @@ __device__ inline void store_rows(HeadRows<T> to, const float (&sum)[kRowTiles][
 }
 
 /// Bits 4 w: 1 where word w of a Philox block keeps its element.
-__device__ inline std::uint32_t kept_words(PhiloxKey key, std::uint32_t threshold,
+__device__ inline std::uint32_t kept_words(PhiloxRegion region, std::uint32_t threshold,
                                            std::uint64_t group) {
-  const PhiloxBlock words = philox_words(key, group);
+  const PhiloxBlock words = philox_words(region, group);
   return static_cast<std::uint32_t>(words.x >= threshold) |
          static_cast<std::uint32_t>(words.y >= threshold) << 1U |
          static_cast<std::uint32_t>(words.z >= threshold) << 2U |
@@ -252,8 +252,9 @@ __device__ inline std::uint32_t kept_words(PhiloxKey key, std::uint32_t threshol
 /// Which elements of a row tile of scores dropout keeps: bit 4 n + i is element i of column tile n.
 /// `head` counts over batch and heads. Rows are keys when `kKeyRows`, else queries. Where the time
 /// is a multiple of 4, lanes that share Philox blocks compute each block once and exchange the
-/// bits.
-template <int kColumnTiles, bool kKeyRows>
+/// bits; kAtOnce of its blocks at a time, which takes registers but hides the ten rounds. With
+/// kRereads the key is read for each block, which saves two registers.
+template <int kColumnTiles, bool kKeyRows, int kAtOnce = 1, bool kRereads = false>
 __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, std::uint64_t head,
                                               int first_row, int first_column) {
   static_assert(kColumnTiles <= 8);
@@ -263,6 +264,10 @@ __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, s
   const int t = lane % 4;
   const auto time = static_cast<std::uint64_t>(options.time);
   const auto element = [&](int query, int key) { return (head * time + query) * time + key; };
+  const PhiloxRegion region = options.key.region();
+  const auto kept = [&](std::uint64_t group) {
+    return kept_words(kRereads ? options.key.region() : region, options.threshold, group);
+  };
   std::uint32_t bits = 0;
   if (options.time % 4 != 0) {
 #pragma unroll 1
@@ -270,7 +275,7 @@ __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, s
       const int row = first_row + g + i % 4 / 2 * 8;
       const int column = first_column + i / 4 * 8 + 2 * t + i % 2;
       const std::uint64_t index = kKeyRows ? element(column, row) : element(row, column);
-      const std::uint32_t words = kept_words(options.key, options.threshold, index / 4);
+      const std::uint32_t words = kept(index / 4);
       bits |= (words >> (index % 4) & 1U) << static_cast<unsigned>(i);
     }
     return bits;
@@ -281,9 +286,9 @@ __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, s
     std::uint64_t group =
         element(first_column + 2 * t + own % 2, first_row + own / 2 * 8 + g / 4 * 4) / 4;
     std::uint32_t mine = 0;
-#pragma unroll 1
+#pragma unroll kAtOnce
     for (int n = 0; n < kColumnTiles; ++n, group += 2 * time) {
-      mine |= kept_words(options.key, options.threshold, group) << static_cast<unsigned>(4 * n);
+      mine |= kept(group) << static_cast<unsigned>(4 * n);
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -296,9 +301,9 @@ __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, s
     const bool odd = t % 2 == 1;
     std::uint64_t group = element(first_row + g + (odd ? 8 : 0), first_column + t / 2 * 4) / 4;
     std::uint32_t mine = 0;
-#pragma unroll 1
+#pragma unroll kAtOnce
     for (int n = 0; n < kColumnTiles; ++n, group += 2) {
-      mine |= kept_words(options.key, options.threshold, group) << static_cast<unsigned>(4 * n);
+      mine |= kept(group) << static_cast<unsigned>(4 * n);
     }
     const std::uint32_t other = __shfl_xor_sync(kAll, mine, 1);
     const std::uint32_t upper = (odd ? other : mine) >> (odd ? 2U : 0U);

@@ -14,7 +14,7 @@ namespace {
 using data::Split;
 
 /// Words of a stream of its own: the generator of weights and dropout has the key `seed` itself.
-PhiloxKey data_key(std::uint64_t seed, Split split) {
+PhiloxRegion data_region(std::uint64_t seed, Split split) {
   constexpr std::uint64_t kDataStream = 0x746f6b656e730000;
   return {seed ^ kDataStream, static_cast<std::uint64_t>(split)};
 }
@@ -54,7 +54,7 @@ class TextSource final : public TokenSource {
   void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
     const auto& part = split == Split::train ? split_.train : split_.validation;
     const std::uint64_t starts = part.size() - tokens.size() + 1;
-    const PhiloxBlock words = philox_words(data_key(seed_, split), index);
+    const PhiloxBlock words = philox_words(data_region(seed_, split), index);
     const std::uint64_t word = std::uint64_t{words.x} << 32U | words.y;
     std::copy_n(part.begin() + static_cast<std::ptrdiff_t>(word % starts), tokens.size(),
                 tokens.begin());
@@ -79,10 +79,10 @@ class RandomSource final : public TokenSource {
       : vocabulary_size_(vocabulary_size), seed_(seed) {}
 
   void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
-    const PhiloxKey key = data_key(seed_, split);
+    const PhiloxRegion region = data_region(seed_, split);
     const std::uint64_t groups = (tokens.size() + 3) / 4;
     for (std::size_t i = 0; i < tokens.size(); i += 4) {
-      const PhiloxBlock words = philox_words(key, index * groups + i / 4);
+      const PhiloxBlock words = philox_words(region, index * groups + i / 4);
       const std::uint32_t four[] = {words.x, words.y, words.z, words.w};
       for (std::size_t j = 0; j < 4 && i + j < tokens.size(); ++j) {
         tokens[i + j] = static_cast<std::int32_t>(

@@ -78,11 +78,11 @@ std::vector<std::vector<std::int32_t>> generate(Gpt& model, std::span<const std:
     const Tensor last =
         logits.value().slice(1, seen - 1, seen).slice(2, 0, model.config.vocab).contiguous();
     const std::vector<float> values = last.to_vector<float>();
-    const PhiloxKey key{options.seed, static_cast<std::uint64_t>(step)};
+    const PhiloxRegion region{options.seed, static_cast<std::uint64_t>(step)};
     for (std::size_t i = 0; i < count; ++i) {
       const auto vocab = static_cast<std::size_t>(model.config.vocab);
       const std::span<const float> row = std::span(values).subspan(i * vocab, vocab);
-      samples[i].push_back(draw(row, options, uniform_at(key, i)));
+      samples[i].push_back(draw(row, options, uniform_at(region, i)));
     }
   }
   model.train(was_training);

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+// StepGraph, Upload, and random numbers of a step that is captured.
+#include "core/step_graph.h"
+
+#include "core/caching_allocator.h"
+#include "core/error.h"
+#include "core/kernels/dropout.h"
+#include "core/kernels/elementwise.h"
+#include "core/launch.h"
+#include "core/storage.h"
+#include "core/tensor.h"
+#include "core/upload.h"
+#include "tests/support/cuda_case.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lamina {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+constexpr std::int64_t kElements = 1000;
+
+/// y += dropout(x), and x += y: what a step leaves behind depends on all steps before.
+struct Walk {
+  explicit Walk(Device device)
+      : x(full({1, kElements}, 1.0, DType::f32, device)),
+        y(zeros({1, kElements}, DType::f32, device)) {}
+
+  void operator()() const {
+    const Tensor dropped = empty_like(x);
+    launch(stream_of(x),
+           kernels::Dropout{
+               .x = rows(x), .y = rows(dropped), .p = 0.5F, .key = default_generator().next()});
+    add(dropped, y);
+    launch(stream_of(x),
+           kernels::Dropout{
+               .x = rows(y), .y = rows(dropped), .p = 0.25F, .key = default_generator().next()});
+    add(dropped, x);
+  }
+
+  static void add(const Tensor& from, const Tensor& to) {
+    launch(stream_of(to),
+           kernels::Scale{
+               .x = rows(from), .y = rows(to), .factor = 0.5, .write = GradWrite::accumulate});
+  }
+
+  std::vector<double> values() const {
+    std::vector<double> all = x.to_vector<double>();
+    const std::vector<double> more = y.to_vector<double>();
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  Tensor x, y;
+};
+
+TEST(StepGraph, RunsEveryStepOnTheCpu) {
+  StepGraph graph(kCpu);
+  int runs = 0;
+  for (int i = 0; i < 5; ++i)
+    graph.run([&] { ++runs; });
+  EXPECT_EQ(runs, 5);
+  EXPECT_FALSE(graph.is_captured());
+  EXPECT_EQ(graph.memory(), AllocatorStats());
+}
+
+TEST(StepGraph, NeedsAWarmUp) {
+  EXPECT_THAT([] { StepGraph(kCpu, 0); },
+              ThrowsMessage<Error>(HasSubstr("step graph: warm_up is 0, expected at least 1")));
+}
+
+TEST(ShiftScope, RefusesTheHostAndOtherGenerators) {
+  const std::uint64_t shift = 7;
+  Generator generator(3), other(4);
+  generator.skip(5);
+  {
+    const ShiftScope scope(generator, &shift);
+    const PhiloxKey key = generator.next();
+    EXPECT_EQ(key.region().offset, 12U);
+    EXPECT_EQ(key.region().seed, 3U);
+    EXPECT_THAT([&] { (void)uniform_at(key, 0); },
+                ThrowsMessage<Error>(HasSubstr("a key of a step that is captured")));
+    EXPECT_THAT([&] { other.next(); },
+                ThrowsMessage<Error>(HasSubstr("expected the default generator only")));
+    EXPECT_THAT([&] { const ShiftScope second(other, &shift); },
+                ThrowsMessage<Error>(HasSubstr("a step is captured already")));
+  }
+  EXPECT_EQ(generator.next().shift, nullptr);
+  EXPECT_EQ(generator.offset(), 7U);
+  EXPECT_NO_THROW(other.next());
+}
+
+/// Writes 1, 2, ... `count` as i32.
+auto counting(std::int32_t first) {
+  return [first](std::span<std::byte> bytes) {
+    const std::span values(reinterpret_cast<std::int32_t*>(bytes.data()), bytes.size() / 4);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = first + static_cast<std::int32_t>(i);
+  };
+}
+
+TEST(Upload, WritesInPlaceOnTheCpu) {
+  const Tensor to = zeros({2, 3}, DType::i32);
+  Upload upload(kCpu, to.bytes());
+  upload(to, counting(4));
+  EXPECT_EQ(to.to_vector<std::int32_t>(), (std::vector<std::int32_t>{4, 5, 6, 7, 8, 9}));
+}
+
+TEST(Upload, RefusesWhatDoesNotFit) {
+  Upload upload(kCpu, 8);
+  EXPECT_THAT([&] { upload(zeros({3}, DType::i32), counting(0)); },
+              ThrowsMessage<Error>(HasSubstr("upload: the tensor has 12 bytes on cpu, contiguous, "
+                                             "expected a contiguous one of at most 8 bytes")));
+  EXPECT_THAT(
+      [&] {
+        upload(zeros({2, 2}, DType::i32).slice(1, 0, 1), counting(0));
+      },
+      ThrowsMessage<Error>(HasSubstr("not contiguous")));
+  EXPECT_THAT([] { Upload(kCpu, 8, 0); }, ThrowsMessage<Error>(HasSubstr("0 slots")));
+}
+
+using CudaStepGraph = testing::CudaTest;
+using CudaUpload = testing::CudaTest;
+using testing::kCuda;
+
+TEST_F(CudaUpload, KeepsTheOrderOfManyUploads) {
+  constexpr int kUploads = 50;
+  const Tensor to = zeros({1 << 16}, DType::i32, kCuda);
+  Upload upload(kCuda, to.bytes(), 3);
+  std::vector<Tensor> copies;
+  for (int i = 0; i < kUploads; ++i) {
+    upload(to, counting(i));
+    copies.push_back(to.clone());
+  }
+  for (int i = 0; i < kUploads; ++i) {
+    const std::vector<std::int32_t> values =
+        copies[static_cast<std::size_t>(i)].to_vector<std::int32_t>();
+    EXPECT_EQ(values.front(), i);
+    EXPECT_EQ(values.back(), i + (1 << 16) - 1);
+  }
+}
+
+/// 12 steps, of which those in `eager` do not use the graph, with a draw of its own before each
+/// step of `draws`.
+std::vector<double> walk(bool with_graph, const std::vector<int>& eager,
+                         const std::vector<int>& draws) {
+  seed(99);
+  const Walk step(kCuda);
+  StepGraph graph(kCuda);
+  const auto is_in = [](const std::vector<int>& steps, int i) {
+    return std::find(steps.begin(), steps.end(), i) != steps.end();
+  };
+  for (int i = 0; i < 12; ++i) {
+    if (is_in(draws, i)) default_generator().next();
+    if (!with_graph || is_in(eager, i)) {
+      graph.run_eagerly([&] { step(); });
+    } else {
+      graph.run([&] { step(); });
+    }
+  }
+  EXPECT_EQ(graph.is_captured(), with_graph);
+  return step.values();
+}
+
+TEST_F(CudaStepGraph, ReplaysTheBitsOfEagerSteps) {
+  const std::vector<double> eager = walk(false, {}, {});
+  EXPECT_EQ(walk(true, {}, {}), eager);
+  EXPECT_EQ(walk(true, {0, 5, 6, 11}, {}), eager);
+}
+
+TEST_F(CudaStepGraph, FollowsDrawsBetweenSteps) {
+  EXPECT_EQ(walk(true, {7}, {1, 4, 5, 9}), walk(false, {}, {1, 4, 5, 9}));
+  EXPECT_NE(walk(true, {}, {4}), walk(true, {}, {}));
+}
+
+TEST_F(CudaStepGraph, CallsTheStepOnceForTheRecordingAndAsksForNoMemoryAfterwards) {
+  const Walk step(kCuda);
+  StepGraph graph(kCuda);
+  int calls = 0;
+  const auto counted = [&] {
+    ++calls;
+    step();
+  };
+  for (int i = 0; i < 3; ++i)
+    graph.run(counted);
+  EXPECT_TRUE(graph.is_captured());
+  EXPECT_EQ(graph.nodes(), 5U);  // four kernels, and the random offset
+  const AllocatorStats before = graph.memory();
+  for (int i = 0; i < 10; ++i)
+    graph.run(counted);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(graph.memory(), before);
+  EXPECT_EQ(before.live, 0U);
+}
+
+TEST_F(CudaStepGraph, AFailedRecordingLeavesNothingBehind) {
+  seed(5);
+  const Walk step(kCuda);
+  StepGraph graph(kCuda, 1);
+  graph.run([&] { step(); });
+  const std::vector<double> before = step.values();
+  const std::uint64_t offset = default_generator().offset();
+  EXPECT_THAT(
+      [&] {
+        graph.run([&] {
+          step();
+          throw Error("step: cannot go on");
+        });
+      },
+      ThrowsMessage<Error>(HasSubstr("step: cannot go on")));
+  EXPECT_THAT([&] { graph.run([&] { (void)step.x.item<float>(); }); }, ::testing::Throws<Error>());
+  EXPECT_THAT([&] { graph.run([&] { (void)empty({1 << 28}, DType::f32, kCuda); }); },
+              ThrowsMessage<Error>(HasSubstr("new memory")));
+  Generator other(1);
+  EXPECT_THAT([&] { graph.run([&] { other.next(); }); },
+              ThrowsMessage<Error>(HasSubstr("expected the default generator only")));
+  EXPECT_FALSE(graph.is_captured());
+  EXPECT_EQ(step.values(), before);
+  EXPECT_EQ(default_generator().offset(), offset);
+  graph.run([&] { step(); });  // and works again
+  EXPECT_TRUE(graph.is_captured());
+  EXPECT_NE(step.values(), before);
+}
+
+#if LAMINA_WITH_CUDA
+TEST_F(CudaStepGraph, RefusesAnotherCurrentStream) {
+  const Walk step(kCuda);
+  StepGraph graph(kCuda);
+  graph.run([&] { step(); });
+  const StreamScope elsewhere(CudaStream{nullptr, 0});  // the legacy default stream
+  EXPECT_THAT([&] { graph.run([&] { step(); }); },
+              ThrowsMessage<Error>(HasSubstr("the current stream is another one")));
+  EXPECT_THAT([&] { graph.run_eagerly([&] { step(); }); },
+              ThrowsMessage<Error>(HasSubstr("the current stream is another one")));
+}
+#endif
+
+TEST_F(CudaStepGraph, RefusesAnotherSeed) {
+  seed(5);
+  const Walk step(kCuda);
+  StepGraph graph(kCuda);
+  for (int i = 0; i < 4; ++i)
+    graph.run([&] { step(); });
+  seed(6);
+  EXPECT_THAT([&] { graph.run([&] { step(); }); },
+              ThrowsMessage<Error>(HasSubstr("has seed 6, expected 5")));
+}
+
+TEST_F(CudaStepGraph, TensorsOfTheStepMayOutliveIt) {
+  Tensor kept;
+  {
+    StepGraph graph(kCuda);
+    for (int i = 0; i < 4; ++i)
+      graph.run([&] { kept = full({100}, 2.0, DType::f32, kCuda); });
+  }
+  EXPECT_EQ(kept.to_vector<float>(), std::vector<float>(100, 2.0F));
+}
+
+}  // namespace
+}  // namespace lamina
