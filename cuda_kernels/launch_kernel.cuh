@@ -5,7 +5,6 @@
 #pragma once
 
 #include "core/cuda/check.h"
-#include "core/device.h"
 #include "core/stream.h"
 
 #include <cuda_runtime.h>
@@ -15,16 +14,17 @@
 
 namespace lamina::kernels {
 
-/// In a kernel that is launched with launch_kernel(), before it touches global memory: what it
-/// reads and overwrites may be in use by the kernel before it until then.
+/// In a kernel that is launched with launch_kernel(), before it touches global memory that the
+/// kernel before it may use: what that writes is there from here on. Where that was launched with
+/// launch_kernel() too, the same goes for the kernels before.
 __device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// Lets the next kernel's blocks start as soon as there is room for them. They still wait for all
-/// of this kernel before they touch memory.
+/// Lets the next kernel's blocks start as soon as there is room for them; they wait where they call
+/// wait_for_previous_kernel().
 __device__ __forceinline__ void start_next_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -37,6 +37,10 @@ struct LaunchShape {
   int cluster = 0;               // blocks; divides grid.x; 0: none
 };
 
+/// Whether the code that the device runs for `kernel` was compiled for sm_90 or later: older code
+/// does not wait. Asked once for each kernel.
+bool can_wait(const void* kernel, int device);
+
 /// Queues a kernel that calls wait_for_previous_kernel().
 template <class... Params>
 void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStream stream,
@@ -48,7 +52,7 @@ void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStre
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream.handle);
   config.attrs = attributes;
-  if (device_info({DeviceKind::cuda, stream.device}).compute_capability >= 90) {
+  if (can_wait(reinterpret_cast<const void*>(kernel), stream.device)) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -47,7 +47,8 @@ struct Cluster {
                  : "memory");
   }
 
-  /// Sends `value` to what `to` and `mailbox` are in the shared memory of block `block`.
+  /// Sends `value` to what `to` and `mailbox` are in the shared memory of block `block`. Not for a
+  /// cluster of one block.
   static __device__ __forceinline__ void send(float value, float* to, Mailbox& mailbox,
                                               unsigned block) {
     unsigned remote, remote_mailbox;
@@ -168,6 +169,10 @@ class RowSum {
     if constexpr (kCluster) {
       constexpr unsigned kBytes = 2 * sizeof(float);  // from each warp
       Cluster::Mailbox& mailbox = scratch_.mailboxes[slot_];
+      if (blocks_ == 1) {
+        if (lane() == 0) sums[0][warp] = sum;
+        return;
+      }
       if (threadIdx.x == 0) Cluster::expect(mailbox, blocks_ * warps_ * kBytes);
       if (lane() < blocks_) Cluster::send(sum, &sums[Cluster::rank()][warp], mailbox, lane());
     } else {
@@ -179,7 +184,11 @@ class RowSum {
   __device__ __forceinline__ void end(float (&values)[2]) {
     const auto& sums = scratch_.sums[slot_];
     if constexpr (kCluster) {
-      Cluster::receive(scratch_.mailboxes[slot_], parity_);
+      if (blocks_ == 1) {
+        __syncthreads();
+      } else {
+        Cluster::receive(scratch_.mailboxes[slot_], parity_);
+      }
       parity_ ^= slot_;
       float sum = 0.0F;
       if (lane() < warps_) {

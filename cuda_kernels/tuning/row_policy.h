@@ -12,7 +12,6 @@ namespace lamina::kernels::tuning {
 
 inline constexpr int kMaxRowThreads = 512;  // per block, of every row kernel
 inline constexpr int kMaxRowCluster = 8;    // blocks, of every GPU that has clusters
-inline constexpr int kMaxRowStages = 4;
 inline constexpr int kMaxBlocksPerSm = 32;  // of every GPU
 
 /// What the choice of a policy depends on.
