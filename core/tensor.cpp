@@ -4,6 +4,7 @@
 #include "core/expect.h"
 #include "core/kernels/copy.h"
 #include "core/kernels/fill.h"
+#include "core/kernels/random_fill.h"
 #include "core/launch.h"
 
 #include <cstring>
@@ -223,37 +224,26 @@ Tensor full(const Shape& shape, double value, DType dtype, Device device) {
 
 namespace {
 
-// Numbers f(key, i) for every element i, made on the host.
-template <class F>
-Tensor generate(const Shape& shape, Generator& generator, DType dtype, Device device, F f) {
-  const PhiloxKey key = generator.next();
-  const DType host_dtype = dtype == DType::f64 ? DType::f64 : DType::f32;
-  const Tensor host = empty(shape, host_dtype);
-  const auto write = [&]<class T>() {
-    T* const out = host.data<T>();
-    const auto count = static_cast<std::uint64_t>(shape.elements());
-    for (std::uint64_t i = 0; i < count; ++i)
-      out[i] = static_cast<T>(f(key, i));
-  };
-  if (host_dtype == DType::f64) {
-    write.template operator()<double>();
-  } else {
-    write.template operator()<float>();
-  }
+// Made on the host.
+Tensor generate(const Shape& shape, Generator& generator, DType dtype, Device device,
+                kernels::RandomFill args) {
+  const Tensor host = empty(shape, dtype == DType::f64 ? DType::f64 : DType::f32);
+  args.y = flat(host);
+  args.region = generator.next();
+  run(args, CpuStream{});
   return host.to(device, dtype);
 }
 
 }  // namespace
 
 Tensor randn(const Shape& shape, Generator& generator, DType dtype, Device device) {
-  return generate(shape, generator, dtype, device, normal_at);
+  return generate(shape, generator, dtype, device, {.kind = kernels::RandomKind::normal});
 }
 
 Tensor uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype,
                Device device) {
-  return generate(shape, generator, dtype, device, [=](PhiloxKey key, std::uint64_t i) {
-    return low + (high - low) * uniform_at(key, i);
-  });
+  return generate(shape, generator, dtype, device,
+                  {.kind = kernels::RandomKind::uniform, .shift = low, .scale = high - low});
 }
 
 template <class T>

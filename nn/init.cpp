@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "nn/init.h"
 
+#include "core/kernels/random_fill.h"
+
 namespace lamina::init {
 
 void zeros(const Tensor& parameter, Generator& /*generator*/) {
@@ -13,12 +15,11 @@ void ones(const Tensor& parameter, Generator& /*generator*/) {
 
 Initializer normal(double deviation) {
   return [deviation](const Tensor& parameter, Generator& generator) {
-    const PhiloxKey key = generator.next();
-    auto* const out = parameter.data<float>();
-    const auto count = static_cast<std::uint64_t>(parameter.elements());
-    for (std::uint64_t i = 0; i < count; ++i) {
-      out[i] = static_cast<float>(deviation * normal_at(key, i));
-    }
+    run(kernels::RandomFill{.y = flat(parameter),
+                            .region = generator.next(),
+                            .kind = kernels::RandomKind::normal,
+                            .scale = deviation},
+        CpuStream{});
   };
 }
 

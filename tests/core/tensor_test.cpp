@@ -4,6 +4,7 @@
 #include "core/caching_allocator.h"
 #include "core/expect.h"
 #include "core/host_memory.h"
+#include "core/kernels/random_fill.h"
 #include "tests/support/cuda_case.h"
 
 #include <gmock/gmock.h>
@@ -210,6 +211,31 @@ TEST(Tensor, PrintsShapeTypeAndShortenedValues) {
   std::ostringstream out;
   out << counting({2, 8});
   EXPECT_EQ(out.str(), "[2, 8] f32 cpu [[0, 1, 2, ..., 5, 6, 7], [8, 9, 10, ..., 13, 14, 15]]");
+}
+
+TEST(RandomFill, MakesTheNumbersOfTheirPlaces) {
+  const PhiloxRegion region{.seed = 5, .offset = 9};
+  constexpr std::int64_t kCount = 40001;  // several pieces, and half a pair
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor normal = empty({kCount}, dtype), uniform = empty({kCount}, dtype);
+    run(kernels::RandomFill{.y = flat(normal), .region = region, .scale = 0.02}, CpuStream{});
+    run(kernels::RandomFill{.y = flat(uniform),
+                            .region = region,
+                            .kind = kernels::RandomKind::uniform,
+                            .shift = -1.0,
+                            .scale = 3.0},
+        CpuStream{});
+    const std::vector<double> z = normal.to_vector<double>(), u = uniform.to_vector<double>();
+    for (std::int64_t i = 0; i < kCount; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const double want_z = 0.02 * normal_at(region, at),
+                   want_u = 3.0 * uniform_at(region, at) - 1.0;
+      ASSERT_EQ(z[at],
+                dtype == DType::f64 ? want_z : static_cast<double>(static_cast<float>(want_z)));
+      ASSERT_EQ(u[at],
+                dtype == DType::f64 ? want_u : static_cast<double>(static_cast<float>(want_u)));
+    }
+  }
 }
 
 TEST(Generator, GivesKnownPhiloxWords) {
