@@ -28,6 +28,9 @@ Var mul(const Var& a, const Var& b);
 /// factor * x.
 Var scale(const Var& x, double factor);
 
+/// x rounded to another float dtype; x itself if it has that. The gradient is rounded back.
+Var convert(const Var& x, DType dtype);
+
 Var relu(const Var& x);
 
 /// x * sigmoid(x).

@@ -35,14 +35,17 @@ void expect_dtype(std::string_view op, std::string_view name, const Tensor& tens
 
 void expect_float(std::string_view op, std::string_view name, const Tensor& tensor) {
   expect_defined(op, name, tensor);
-  const DType dtype = tensor.dtype();
-  const bool on_cuda = tensor.device().is_cuda();
+  expect_float(op, name, tensor.dtype(), tensor.device());
+}
+
+void expect_float(std::string_view op, std::string_view name, DType dtype, Device device) {
+  const bool on_cuda = device.is_cuda();
   const bool supported =
       dtype == DType::f32 ||
       (on_cuda ? dtype == DType::f16 || dtype == DType::bf16 : dtype == DType::f64);
   if (!supported) {
     throw DTypeError(cat(op, ": ", name, " has dtype ", dtype, ", expected ",
-                         on_cuda ? "f32, f16 or bf16" : "f32 or f64", " (what ", tensor.device(),
+                         on_cuda ? "f32, f16 or bf16" : "f32 or f64", " (what ", device,
                          " computes in); convert with .to(DType::f32)"));
   }
 }

@@ -26,6 +26,7 @@ void expect_dtype(std::string_view op, std::string_view name, const Tensor& tens
 /// Throws DTypeError unless the dtype is one of the float types; f16 and bf16 only on CUDA, f64
 /// only on the CPU.
 void expect_float(std::string_view op, std::string_view name, const Tensor& tensor);
+void expect_float(std::string_view op, std::string_view name, DType dtype, Device device);
 
 /// Throws DeviceError unless both tensors live on one device.
 void expect_same_device(std::string_view op, std::string_view name, const Tensor& tensor,

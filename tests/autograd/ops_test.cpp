@@ -267,6 +267,28 @@ std::string declared_name(const std::string& line) {
   return name.rfind("operator", 0) == 0 ? "" : name;
 }
 
+TEST(Convert, RoundsForwardAndBackAgain) {
+  const Var x = Var::parameter(from_vector(std::vector<double>{1.0, 0.1, -3.0}, {3}));
+  const Var y = convert(x, DType::f32);
+  EXPECT_EQ(y.dtype(), DType::f32);
+  EXPECT_EQ(y.value().to_vector<double>()[1], static_cast<double>(0.1F));
+  backward(y, from_vector(std::vector<float>{0.1F, 2.0F, 3.0F}, {3}));
+  EXPECT_EQ(x.grad().dtype(), DType::f64);
+  EXPECT_EQ(x.grad().to_vector<double>()[0], static_cast<double>(0.1F));
+  EXPECT_EQ(convert(x, DType::f64).value().data(), x.value().data());
+}
+
+using CudaConvert = CudaTest;
+
+TEST_F(CudaConvert, WidensAndNarrowsThroughTheGraph) {
+  const Var x = Var::parameter(full({4, 8}, 0.1, DType::bf16, kCuda));
+  const Var wide = convert(scale(x, 1.0), DType::f32);
+  EXPECT_EQ(wide.dtype(), DType::f32);
+  backward(sum(convert(scale(wide, 3.0), DType::bf16)));
+  EXPECT_EQ(x.grad().dtype(), DType::f32);
+  EXPECT_EQ(x.grad().to_vector<float>(), std::vector<float>(32, 3.0F));
+}
+
 TEST(OpTable, HasARowForEveryOpOfTheHeader) {
   std::ifstream header(LAMINA_SOURCE_DIR "/autograd/ops.h");
   ASSERT_TRUE(header) << LAMINA_SOURCE_DIR;

@@ -290,6 +290,15 @@ std::vector<OpCase> elementwise_cases() {
              [](const Var& x) { return scale(x, -1.25); }, [](double x) { return -1.25 * x; });
        },
        {error_case<DTypeError>("scale: x has dtype i32", [] { scale(kIntegers, 2.0); })}},
+      {"convert",
+       [](Sampler& random) {  // to its own dtype; others: Convert.* in ops_test.cpp
+         return pointwise(
+             random.normal(random.any_shape()), "to its dtype",
+             [](const Var& x) { return convert(x, x.dtype()); }, [](double x) { return x; });
+       },
+       {error_case<DTypeError>("convert: x has dtype i32", [] { convert(kIntegers, DType::f32); }),
+        error_case<DTypeError>("convert: the result has dtype i64, expected f32 or f64",
+                               [] { convert(kA, DType::i64); })}},
       {"relu",
        [](Sampler& random) {
          return pointwise(random.spread(random.any_shape()), "", relu,
