@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Add, Mul, Scale and the activations on CUDA: bodies for row_loop. All are limited by memory, so
+// Add, Mul, Scale and Activation on CUDA: bodies for row_loop. All are limited by memory, so
 // each reads and writes 16 bytes per operand and thread at once.
 #include "core/kernels/elementwise.h"
 #include "cuda_kernels/device/activation.cuh"
@@ -129,36 +129,6 @@ struct ActivationBody {
   }
 };
 
-template <class T, ActivationKind kKind, int kWidth>
-struct ActivationBackwardBody {
-  const T* x;
-  const T* dy;
-  T* dx;
-  std::int64_t x_stride, dy_stride, dx_stride;
-  bool accumulate;
-
-  struct Row {
-    const T* x;
-    const T* dy;
-    T* dx;
-  };
-
-  __device__ Row row(std::int64_t row) const {
-    return {x + row * x_stride, dy + row * dy_stride, dx + row * dx_stride};
-  }
-
-  __device__ void apply(const Row& row, std::int64_t col, int count) const {
-    float values[kWidth];
-    float gradient[kWidth];
-    load_values(row.x + col, count, values);
-    load_values(row.dy + col, count, gradient);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      gradient[i] *= device::slope<kKind>(values[i]);
-    write_values(row.dx + col, count, gradient, accumulate);
-  }
-};
-
 }  // namespace
 
 void run(const Add& args, CudaStream stream) {
@@ -199,29 +169,6 @@ void run(const Activation& args, CudaStream stream) {
     device::dispatch_activation(args.kind, [&]<ActivationKind kKind>() {
       dispatch_width<loop_width<T>()>(aligned, [&]<int kWidth>() {
         const ActivationBody<T, kKind, kWidth> body{x.as<const T>(), y.as<T>(), x.stride, y.stride};
-        launch_row_loop<kWidth>(x.rows, x.cols, body, stream);
-      });
-    });
-  });
-}
-
-void run(const ActivationBackward& args, CudaStream stream) {
-  if (args.write == GradWrite::skip) return;
-  Rows x = args.x;
-  Rows dy = args.dy;
-  Rows dx = args.dx;
-  flatten({&x, &dy, &dx});
-  const bool aligned = are_vector_aligned({x, dy, dx});
-  dispatch_cuda_float(x.dtype, ActivationBackward::kName, [&]<class T>() {
-    device::dispatch_activation(args.kind, [&]<ActivationKind kKind>() {
-      dispatch_width<loop_width<T>()>(aligned, [&]<int kWidth>() {
-        const ActivationBackwardBody<T, kKind, kWidth> body{x.as<const T>(),
-                                                            dy.as<const T>(),
-                                                            dx.as<T>(),
-                                                            x.stride,
-                                                            dy.stride,
-                                                            dx.stride,
-                                                            args.write == GradWrite::accumulate};
         launch_row_loop<kWidth>(x.rows, x.cols, body, stream);
       });
     });

@@ -2,6 +2,7 @@
 // Sum and ColumnSum on CUDA, in two stages through the workspace. The grids depend on the shapes
 // (and for Sum on the alignment) alone, so the order of the additions is the same on every device.
 #include "core/kernels/reduce.h"
+#include "cuda_kernels/column_partials.cuh"
 #include "cuda_kernels/device/block.cuh"
 #include "cuda_kernels/dispatch.cuh"
 #include "cuda_kernels/row_loop.cuh"
@@ -11,14 +12,13 @@
 namespace lamina::kernels {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kColumnThreads;
 constexpr std::int64_t kSumBlocks = 1024;    // 8 per SM of 128
 constexpr std::int64_t kSumElements = 4096;  // least work of a block
-constexpr int kLanes = 32;                   // threads next to each other in a row
-constexpr int kRowsAtOnce = kThreads / kLanes;
+constexpr int kLanes = kColumnLanes;
+constexpr int kRowsAtOnce = kColumnSlices;
 constexpr std::int64_t kColumnBlocks = 1024;
 constexpr std::int64_t kMinSplitRows = 32;  // rows of a block of the first stage: 4 per thread
-constexpr std::int64_t kMaxGrid = 65535;    // of y and z
 
 /// Blocks of the first stage of Sum.
 std::int64_t sum_blocks(const Sum& args) {
@@ -170,37 +170,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// The second stage: y[row, col] = sum over splits of parts[split, row, col]. Threads next to
-/// each other take neighbouring columns, kRowsAtOnce of them share the splits of one column.
-template <class Out>
-__global__ void __launch_bounds__(kThreads)
-    add_splits(const float* __restrict__ parts, Out* __restrict__ y, std::int64_t splits,
-               std::int64_t y_rows, std::int64_t cols, std::int64_t pitch, std::int64_t y_stride,
-               bool accumulate) {
-  __shared__ float shared[kRowsAtOnce][kLanes];
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int slice = static_cast<int>(threadIdx.x) / kLanes;
-  const std::int64_t col = std::int64_t{blockIdx.x} * kLanes + lane;
-  for (std::int64_t row = blockIdx.y; row < y_rows; row += gridDim.y) {
-    float sum[1] = {0.0F};
-    if (col < cols) {
-      const float* from = parts + row * pitch + col;
-#pragma unroll 8
-      for (std::int64_t k = slice; k < splits; k += kRowsAtOnce)
-        sum[0] += from[k * y_rows * pitch];
-    }
-    shared[slice][lane] = sum[0];
-    __syncthreads();
-    if (slice == 0 && col < cols) {
-#pragma unroll
-      for (int k = 1; k < kRowsAtOnce; ++k)
-        sum[0] += shared[k][lane];
-      write_values(y + row * y_stride + col, 1, sum, accumulate);
-    }
-    __syncthreads();
-  }
-}
-
 template <class T, class Out>
 void launch_column_sums(const ColumnPlan& plan, Out* y, std::int64_t y_stride,
                         std::int64_t split_stride, bool aligned, bool accumulate,
@@ -227,10 +196,8 @@ void sum_columns(const ColumnSum& args, const ColumnPlan& plan, CudaStream strea
   }
   auto* const parts = args.workspace.as<float>();
   launch_column_sums<T>(plan, parts, plan.pitch, y.rows * plan.pitch, plan.aligned, false, stream);
-  const dim3 grid(static_cast<unsigned>((y.cols + kLanes - 1) / kLanes),
-                  static_cast<unsigned>(std::min(y.rows, kMaxGrid)));
-  add_splits<<<grid, kThreads, 0, stream.handle>>>(parts, y.as<Out>(), plan.splits, y.rows, y.cols,
-                                                   plan.pitch, y.stride, accumulate);
+  launch_add_splits(parts, y.as<Out>(), plan.splits, y.rows, y.cols, plan.pitch, y.stride,
+                    accumulate, stream);
 }
 
 }  // namespace

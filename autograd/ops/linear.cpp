@@ -2,6 +2,7 @@
 // linear and linear_gelu: three products, of which two make the gradients.
 #include "autograd/ops.h"
 #include "autograd/ops/support.h"
+#include "core/kernels/elementwise.h"
 #include "core/kernels/gemm.h"
 #include "core/kernels/reduce.h"
 
@@ -32,8 +33,8 @@ Saved save(const Var& input, const Tensor& x, const Var& weight, const Tensor& w
           ops::tf32_allowed()};
 }
 
-/// Gradients of inputs 0, 1 and 2: x, weight and bias. `column_sum` is that of dy, or empty.
-void linear_backward(const Saved& saved, const Tensor& dy, const Tensor& column_sum, Grads& grads) {
+/// Gradients of inputs 0 and 1, x and weight.
+void give_products(const Saved& saved, const Tensor& dy, Grads& grads) {
   const auto product = [&saved, &dy](bool transpose_dy, const Tensor& other, const GradSlot& slot) {
     kernels::Gemm args{};
     args.a = rows(dy);
@@ -46,14 +47,35 @@ void linear_backward(const Saved& saved, const Tensor& dy, const Tensor& column_
   };
   if (grads.wants(0)) product(false, saved.weight, grads.slot(0));
   if (grads.wants(1)) product(true, saved.x, grads.slot(1));
+}
+
+/// The gradient of input 2, the bias: the column sum that came with dy, or else its own.
+void give_bias_gradient(const Tensor& dy, Grads& grads) {
   if (!grads.wants(2)) return;
-  if (column_sum) return grads.give(2, column_sum);
+  if (grads.column_sum(0)) return grads.give(2, grads.column_sum(0));
   const GradSlot dbias = grads.slot(2);
   ops::launch_with_workspace(dy, kernels::ColumnSum{.x = rows(dy),
                                                     .factor = {},
                                                     .y = rows(dbias.dst),
                                                     .write = dbias.write,
                                                     .workspace = {}});
+}
+
+/// The gradient of the pre-activation, in the memory of dy where nobody else holds it. The same
+/// pass makes that of input 2, the bias.
+Tensor gelu_backward(const Tensor& before, const Tensor& dy, Grads& grads) {
+  const Tensor dbefore = is_sole_owner(dy) ? dy : empty_like(dy);
+  const ops::TypedSlot dbias(grads, 2, dy.dtype() == DType::f64 ? DType::f64 : DType::f32);
+  ops::launch_with_workspace(dy,
+                             kernels::ActivationBackward{.x = rows(before),
+                                                         .dy = rows(dy),
+                                                         .dx = rows(dbefore),
+                                                         .kind = kernels::ActivationKind::gelu_tanh,
+                                                         .write = GradWrite::overwrite,
+                                                         .column_sum = flat(dbias.dst()),
+                                                         .column_sum_write = dbias.write()});
+  dbias.hand_over();
+  return dbefore;
 }
 
 }  // namespace
@@ -74,7 +96,8 @@ Var linear(const Var& input, const Var& weight, const Var& bias) {
   ops::launch_with_workspace(x, args);
 
   return record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
-    linear_backward(saved, d[0], grads.column_sum(0), grads);
+    give_products(saved, d[0], grads);
+    give_bias_gradient(d[0], grads);
   })[0];
 }
 
@@ -99,15 +122,7 @@ Var linear_gelu(const Var& input, const Var& weight, const Var& bias) {
 
   return record(kOp, {input, weight, bias}, {y},
                 [saved, before](std::span<const Tensor> d, Grads& grads) {
-                  const Tensor& dy = d[0];
-                  const Tensor dbefore = is_sole_owner(dy) ? dy : empty_like(dy);
-                  launch(stream_of(dy),
-                         kernels::ActivationBackward{.x = rows(before),
-                                                     .dy = rows(dy),
-                                                     .dx = rows(dbefore),
-                                                     .kind = kernels::ActivationKind::gelu_tanh,
-                                                     .write = GradWrite::overwrite});
-                  linear_backward(saved, dbefore, {}, grads);
+                  give_products(saved, gelu_backward(before, d[0], grads), grads);
                 })[0];
 }
 

@@ -60,17 +60,22 @@ struct Activation {
   Cost cost() const { return {.bytes = bytes_of(x) + bytes_of(y), .flops = 10 * x.elements()}; }
 };
 
-/// dx = f'(x) * dy, or dx += that.
+/// dx = f'(x) * dy, or dx += that. column_sum = the sum over rows of f'(x) * dy before that is
+/// rounded, in a fixed order, or column_sum += that: the bias gradient of a linear layer.
 struct ActivationBackward {
   static constexpr std::string_view kName = "activation_backward";
   Rows x;   // [rows, cols], in: the input of the forward pass
   Rows dy;  // [rows, cols], in
   Rows dx;  // [rows, cols], out; may alias dy
   ActivationKind kind;
-  GradWrite write;
+  GradWrite write;    // of dx; with skip nothing is done, column_sum included
+  Flat column_sum{};  // [cols], f32 (f64 for f64), out, may be empty
+  GradWrite column_sum_write = GradWrite::overwrite;
+  Flat workspace{};  // u8, workspace_bytes() long: none without column_sum
 
   Cost cost() const {
-    return {.bytes = bytes_of(x) + bytes_of(dy) + bytes_of(dx), .flops = 16 * x.elements()};
+    return {.bytes = bytes_of(x) + bytes_of(dy) + bytes_of(dx) + bytes_of(column_sum),
+            .flops = 16 * x.elements()};
   }
 };
 
@@ -84,5 +89,7 @@ void run(const Activation& args, CpuStream stream);
 void run(const Activation& args, CudaStream stream);
 void run(const ActivationBackward& args, CpuStream stream);
 void run(const ActivationBackward& args, CudaStream stream);
+std::int64_t workspace_bytes(const ActivationBackward& args, CpuStream stream);
+std::int64_t workspace_bytes(const ActivationBackward& args, CudaStream stream);
 
 }  // namespace lamina::kernels

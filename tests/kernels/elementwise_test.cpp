@@ -5,8 +5,69 @@
 #include "core/kernels/dropout.h"
 #include "tests/kernels/cuda_run.h"
 
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <vector>
+
 namespace lamina::testing {
 namespace {
+
+constexpr kernels::ActivationKind kKinds[] = {
+    kernels::ActivationKind::relu, kernels::ActivationKind::gelu_tanh,
+    kernels::ActivationKind::gelu_erf, kernels::ActivationKind::silu};
+
+/// The column sum of the CPU kernel against sums of the gradients that it writes without one.
+template <class T>
+void check_column_sum_on_cpu(DType dtype, Extent extent, GradWrite write, GradWrite sum_write) {
+  const auto [rows, cols] = extent;
+  Generator generator(5);
+  const auto normal = [&](const Shape& shape) {
+    return from_vector(normal_values(shape.elements(), generator), shape).to(dtype);
+  };
+  const Tensor x = normal({rows, cols}), dy = normal({rows, cols}), start = normal({rows, cols});
+  const Tensor dx = start.clone(), alone = zeros({rows, cols}, dtype), sum = normal({cols});
+  std::vector<double> want = sum_write == GradWrite::accumulate
+                                 ? sum.template to_vector<double>()
+                                 : std::vector<double>(static_cast<std::size_t>(cols));
+  kernels::ActivationBackward args{.x = lamina::rows(x),
+                                   .dy = lamina::rows(dy),
+                                   .dx = lamina::rows(alone),
+                                   .kind = kernels::ActivationKind::gelu_tanh,
+                                   .write = GradWrite::overwrite};
+  run_on(kCpu, args);
+  const auto terms = alone.to_vector<double>();
+  for (std::size_t i = 0; i < terms.size(); ++i)
+    want[i % static_cast<std::size_t>(cols)] += terms[i];
+  args.dx = lamina::rows(dx);
+  args.write = write;
+  args.column_sum = flat(sum);
+  args.column_sum_write = sum_write;
+  run_on(kCpu, args);
+  const double rounding = std::numeric_limits<T>::epsilon();  // of terms of about one
+  EXPECT_TRUE(all_close(sum.to_vector<double>(), want,
+                        {.dtype = dtype,
+                         .ulps = 1.0,
+                         .absolute = static_cast<double>(rows) * rounding,
+                         .relative = 0.0}));
+  const auto before = start.to_vector<double>(), after = dx.to_vector<double>();
+  for (std::size_t i = 0; i < terms.size(); ++i) {
+    const double expected = terms[i] + (write == GradWrite::accumulate ? before[i] : 0.0);
+    ASSERT_NEAR(after[i], expected, 8.0 * rounding);
+  }
+}
+
+TEST(CpuElementwise, SumsColumnsOfGradientsOfActivations) {
+  for (const Extent extent : {Extent{1, 1}, Extent{6, 33}, Extent{1, 300}, Extent{900, 40}}) {
+    for (const GradWrite write : kWrites) {
+      for (const GradWrite sum_write : kWrites) {
+        SCOPED_TRACE(cat(extent.rows, " x ", extent.cols));
+        check_column_sum_on_cpu<double>(DType::f64, extent, write, sum_write);
+        check_column_sum_on_cpu<float>(DType::f32, extent, write, sum_write);
+      }
+    }
+  }
+}
 
 class CudaElementwise : public CudaTestWith<DType> {
  protected:
@@ -112,10 +173,6 @@ TEST_P(CudaElementwise, ScalesIntoEveryDType) {
   }
 }
 
-constexpr kernels::ActivationKind kKinds[] = {
-    kernels::ActivationKind::relu, kernels::ActivationKind::gelu_tanh,
-    kernels::ActivationKind::gelu_erf, kernels::ActivationKind::silu};
-
 TEST_P(CudaElementwise, ComputesActivations) {
   for (const auto kind : kKinds) {
     for (const auto [rows, cols] : kExtents) {
@@ -168,6 +225,84 @@ TEST_P(CudaElementwise, ComputesGradientsOfActivations) {
       }
     }
   }
+}
+
+struct ColumnSumCase {
+  Extent extent;
+  Layout layout;
+  kernels::ActivationKind kind;
+  GradWrite write, sum_write;
+};
+
+/// Every extent and layout, and rows enough for several blocks to share a column.
+std::vector<ColumnSumCase> column_sum_cases() {
+  std::vector<Extent> extents(std::begin(kExtents), std::end(kExtents));
+  extents.insert(extents.end(), {{1000, 8}, {777, 300}, {130, 1}, {4100, 264}});
+  std::vector<ColumnSumCase> cases;
+  for (const Extent extent : extents) {
+    for (const Layout layout : kLayouts) {
+      for (const GradWrite write : kWrites) {
+        for (const GradWrite sum_write : kWrites) {
+          const auto kind = kKinds[cases.size() % std::size(kKinds)];
+          cases.push_back({extent, layout, kind, write, sum_write});
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+TEST_P(CudaElementwise, SumsColumnsOfGradientsOfActivations) {
+  for (const auto& [extent, layout, kind, write, sum_write] : column_sum_cases()) {
+    const auto [rows, cols] = extent;
+    SCOPED_TRACE(cat(rows, " x ", cols, ", shift ", layout.shift, ", pad ", layout.pad, ", kind ",
+                     static_cast<int>(kind)));
+    const auto x = CudaTensor::normal({rows, cols}, GetParam(), generator_, 2.0, 0.0, layout);
+    const auto dy = CudaTensor::normal({rows, cols}, GetParam(), generator_, 1.0, 0.0, layout);
+    const auto dx = gradient_for(write, {rows, cols}, GetParam(), generator_, layout);
+    const auto sum =
+        gradient_for(sum_write, {cols}, DType::f32, generator_, {.shift = layout.shift});
+    const Tensor want = dx.reference(), want_sum = sum.reference();
+    const Tensor x_ref = x.reference(), dy_ref = dy.reference();
+    run_on(kCpu, kernels::ActivationBackward{.x = lamina::rows(x_ref),
+                                             .dy = lamina::rows(dy_ref),
+                                             .dx = lamina::rows(want),
+                                             .kind = kind,
+                                             .write = write,
+                                             .column_sum = flat(want_sum),
+                                             .column_sum_write = sum_write});
+    run_on(kCuda, kernels::ActivationBackward{.x = lamina::rows(x.tensor()),
+                                              .dy = lamina::rows(dy.tensor()),
+                                              .dx = lamina::rows(dx.tensor()),
+                                              .kind = kind,
+                                              .write = write,
+                                              .column_sum = flat(sum.tensor()),
+                                              .column_sum_write = sum_write});
+    ASSERT_TRUE(
+        all_close(dx.values(), want.to_vector<double>(), f32_arithmetic(GetParam(), 1e-5, 8e-6)));
+    // Terms of up to 16, each with its own error, of either sign.
+    const double absolute = 1e-5 * std::sqrt(static_cast<double>(rows));
+    ASSERT_TRUE(all_close(sum.values(), want_sum.to_vector<double>(),
+                          f32_arithmetic(DType::f32, absolute, 8e-6)));
+    ASSERT_TRUE(dx.guards_intact());
+    ASSERT_TRUE(sum.guards_intact());
+  }
+}
+
+TEST_P(CudaElementwise, SumsColumnsOfGradientsTheSameEachTime) {
+  const auto x = CudaTensor::normal({3000, 72}, GetParam(), generator_);
+  const auto dy = CudaTensor::normal({3000, 72}, GetParam(), generator_);
+  expect_same_bits([&] {
+    const auto dx = CudaTensor::poisoned({3000, 72}, GetParam());
+    const auto sum = CudaTensor::poisoned({72}, DType::f32);
+    run_on(kCuda, kernels::ActivationBackward{.x = rows(x.tensor()),
+                                              .dy = rows(dy.tensor()),
+                                              .dx = rows(dx.tensor()),
+                                              .kind = kernels::ActivationKind::gelu_tanh,
+                                              .write = GradWrite::overwrite,
+                                              .column_sum = flat(sum.tensor())});
+    return sum.values();
+  });
 }
 
 TEST_P(CudaElementwise, DropsTheSameElementsAsTheCpu) {
