@@ -2,6 +2,7 @@
 #include "core/kernels/gemm.h"
 
 #include "core/error.h"
+#include "core/kernels/gemm_plans.h"
 #include "core/text.h"
 #include "cpu_kernels/activation.h"
 #include "cpu_kernels/blas.h"
@@ -105,6 +106,16 @@ void run(const Gemm& args, CpuStream) {
   }
   cpu::use_one_blas_thread();
   dispatch_float(args.a.dtype, args.kName, [&]<class T>() { multiply<T>(args); });
+}
+
+std::string gemm_plans(CpuStream) {
+  return {};
+}
+
+void load_gemm_plans(const std::string&, CpuStream) {}
+
+std::string gemm_report(CpuStream) {
+  return {};
 }
 
 }  // namespace lamina::kernels
