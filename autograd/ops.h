@@ -147,9 +147,13 @@ struct CrossEntropyOptions {
 
 /// Mean negative log-likelihood of `targets` under softmax(logits), over the targets that count.
 /// logits: [..., classes]; targets: i32, the leading dimensions of logits. Result: [], f32 (f64 for
-/// f64). The gradient takes the memory of the logits when nobody else holds them.
+/// f64). The gradient takes the memory of the logits when nobody else holds them: in the backward
+/// pass, which then reads them a second time, or for a temporary or std::move(logits) already in
+/// the forward pass, in one read and one write (not in f16). It is rounded to the dtype of the
+/// logits there, and again in the backward pass if the gradient of the result is not 1.
 Var cross_entropy(const Var& logits, const Tensor& targets,
                   const CrossEntropyOptions& options = {});
+Var cross_entropy(Var&& logits, const Tensor& targets, const CrossEntropyOptions& options = {});
 
 // ---- reductions and views
 // ------------------------------------------------------------------------

@@ -28,6 +28,33 @@ std::int64_t check_targets(const CrossEntropy& args) {
   return count;
 }
 
+/// What a row's gradient is made of.
+template <class T>
+struct GradientRow {
+  const T* logits;  // [classes]
+  T* dlogits;       // [cols]; may be logits
+  T lse;
+  T factor;
+  std::int64_t target;
+  bool is_ignored;
+};
+
+template <class T>
+void write_gradient(const GradientRow<T>& row, std::int64_t classes, std::int64_t cols,
+                    GradWrite write) {
+  if (row.is_ignored) {
+    if (write == GradWrite::overwrite) std::fill_n(row.dlogits, cols, T{0});
+    return;
+  }
+  T* const dlogits = row.dlogits;
+#pragma omp simd
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const T p = cpu::exp_of(row.logits[c] - row.lse) - (c == row.target ? T{1} : T{0});
+    dlogits[c] = cpu::written(write, dlogits[c], p * row.factor);
+  }
+  if (write == GradWrite::overwrite) std::fill(dlogits + classes, dlogits + cols, T{0});
+}
+
 }  // namespace
 
 std::int64_t workspace_bytes(const CrossEntropy&, CpuStream) {
@@ -40,13 +67,23 @@ void run(const CrossEntropy& args, CpuStream) {
   dispatch_float(args.logits.dtype, args.kName, [&]<class T>() {
     T* const losses = args.losses.as<T>();
     T* const lse = args.lse.as<T>();
+    const T factor = count > 0 ? T{1} / static_cast<T>(count) : T{0};
     cpu::parallel_rows(args.logits.rows, args.classes, [&](std::int64_t row) {
       const T* const logits = cpu::row_of<T>(args.logits, row);
       const T largest = cpu::lane_max(logits, args.classes);
       const T sum = cpu::lane_sum<T>(
           args.classes, [&](std::int64_t c) { return cpu::exp_of(logits[c] - largest); });
       lse[row] = largest + std::log(sum);
-      losses[row] = targets[row] == args.ignore_index ? T{0} : lse[row] - logits[targets[row]];
+      const bool is_ignored = targets[row] == args.ignore_index;
+      losses[row] = is_ignored ? T{0} : lse[row] - logits[targets[row]];
+      if (!args.dlogits) return;
+      write_gradient<T>({.logits = logits,
+                         .dlogits = cpu::row_of<T>(args.dlogits, row),
+                         .lse = lse[row],
+                         .factor = factor,
+                         .target = targets[row],
+                         .is_ignored = is_ignored},
+                        args.classes, args.dlogits.cols, GradWrite::overwrite);
     });
     const T total =
         cpu::lane_sum<T>(args.logits.rows, [&](std::int64_t row) { return losses[row]; });
@@ -55,29 +92,33 @@ void run(const CrossEntropy& args, CpuStream) {
   });
 }
 
+void run(const CrossEntropyScale& args, CpuStream) {
+  dispatch_float(args.dlogits.dtype, args.kName, [&]<class T>() {
+    const T factor = *args.dloss.as<T>();
+    if (factor == T{1}) return;
+    cpu::parallel_rows(args.dlogits.rows, args.dlogits.cols, [&](std::int64_t row) {
+      T* const dlogits = cpu::row_of<T>(args.dlogits, row);
+#pragma omp simd
+      for (std::int64_t c = 0; c < args.dlogits.cols; ++c)
+        dlogits[c] *= factor;
+    });
+  });
+}
+
 void run(const CrossEntropyBackward& args, CpuStream) {
   if (args.write == GradWrite::skip) return;
   const auto* const targets = args.targets.as<std::int32_t>();
-  const std::int64_t classes = args.classes, cols = args.dlogits.cols;
   dispatch_float(args.dlogits.dtype, args.kName, [&]<class T>() {
     const T count = *args.count.as<T>();
     const T factor = count > T{0} ? *args.dloss.as<T>() / count : T{0};
-    cpu::parallel_rows(args.dlogits.rows, cols, [&](std::int64_t row) {
-      const T* const logits = cpu::row_of<T>(args.logits, row);
-      T* const dlogits = cpu::row_of<T>(args.dlogits, row);
-      const GradWrite write = args.write;
-      if (targets[row] == args.ignore_index) {
-        if (write == GradWrite::overwrite) std::fill_n(dlogits, cols, T{0});
-        return;
-      }
-      const T lse = args.lse.as<T>()[row];
-      const std::int64_t target = targets[row];
-#pragma omp simd
-      for (std::int64_t c = 0; c < classes; ++c) {
-        const T p = cpu::exp_of(logits[c] - lse) - (c == target ? T{1} : T{0});
-        dlogits[c] = cpu::written(write, dlogits[c], p * factor);
-      }
-      if (write == GradWrite::overwrite) std::fill(dlogits + classes, dlogits + cols, T{0});
+    cpu::parallel_rows(args.dlogits.rows, args.dlogits.cols, [&](std::int64_t row) {
+      write_gradient<T>({.logits = cpu::row_of<T>(args.logits, row),
+                         .dlogits = cpu::row_of<T>(args.dlogits, row),
+                         .lse = args.lse.as<T>()[row],
+                         .factor = factor,
+                         .target = targets[row],
+                         .is_ignored = targets[row] == args.ignore_index},
+                        args.classes, args.dlogits.cols, args.write);
     });
   });
 }

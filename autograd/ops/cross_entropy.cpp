@@ -4,60 +4,121 @@
 #include "autograd/ops.h"
 #include "autograd/ops/support.h"
 
+#include <utility>
+
 namespace lamina {
 
-Var cross_entropy(const Var& input, const Tensor& targets, const CrossEntropyOptions& options) {
-  constexpr std::string_view kOp = "cross_entropy";
-  ops::expect_operand(kOp, "logits", input.value());
-  expect_rank(kOp, "logits", input.value(), 1);
+namespace {
+
+constexpr std::string_view kOp = "cross_entropy";
+
+/// Checked operands, and the results of the forward pass.
+struct Operands {
+  Tensor logits, ids;
+  std::int64_t classes;
+  std::int32_t ignore_index;
+  Tensor losses, lse;  // [rows]
+  Tensor loss, count;  // []
+
+  Operands(const Tensor& input, const Tensor& targets, const CrossEntropyOptions& options);
+
+  kernels::CrossEntropy forward() const {
+    return {.logits = rows(logits),
+            .targets = flat(ids),
+            .classes = classes,
+            .ignore_index = ignore_index,
+            .losses = flat(losses),
+            .lse = flat(lse),
+            .loss = flat(loss),
+            .count = flat(count),
+            .workspace = {}};
+  }
+};
+
+Operands::Operands(const Tensor& input, const Tensor& targets, const CrossEntropyOptions& options)
+    : ignore_index(options.ignore_index) {
+  ops::expect_operand(kOp, "logits", input);
+  expect_rank(kOp, "logits", input, 1);
   expect_dtype(kOp, "targets", targets, DType::i32, "class numbers");
   expect_shape(kOp, "targets", targets, input.shape().sub(0, -1),
                cat("the leading dimensions of logits ", input.shape()));
-  expect_same_device(kOp, "targets", targets, "logits", input.value());
+  expect_same_device(kOp, "targets", targets, "logits", input);
   const std::int64_t cols = input.dim(-1);
-  const std::int64_t classes = options.classes == 0 ? cols : options.classes;
+  classes = options.classes == 0 ? cols : options.classes;
   if (classes < 1 || classes > cols) {
     throw ShapeError(cat(kOp, ": classes is ", classes, ", expected 1 to ", cols,
                          " (the last dimension of logits ", input.shape(), ")"));
   }
-  const std::int32_t ignore_index = options.ignore_index;
-  const Tensor logits = ops::row_strided(input.value()), ids = targets.contiguous();
+  logits = ops::row_strided(input);
+  ids = targets.contiguous();
   const DType sum_dtype = accumulation_dtype(logits.dtype());
-  const Tensor losses = empty({ids.elements()}, sum_dtype, logits.device());
-  const Tensor lse = empty_like(losses);
-  const Tensor loss = empty({}, sum_dtype, logits.device()), count = empty_like(loss);
-  ops::launch_with_workspace(logits, kernels::CrossEntropy{.logits = rows(logits),
-                                                           .targets = flat(ids),
-                                                           .classes = classes,
-                                                           .ignore_index = ignore_index,
-                                                           .losses = flat(losses),
-                                                           .lse = flat(lse),
-                                                           .loss = flat(loss),
-                                                           .count = flat(count),
-                                                           .workspace = {}});
+  losses = empty({ids.elements()}, sum_dtype, logits.device());
+  lse = empty_like(losses);
+  loss = empty({}, sum_dtype, logits.device());
+  count = empty_like(loss);
+}
 
-  return record(
-      kOp, {input}, {loss},
-      [logits, ids, lse, count, classes, ignore_index](std::span<const Tensor> d, Grads& grads) {
-        const auto write_to = [&](const Tensor& dlogits, GradWrite write) {
-          launch(stream_of(logits), kernels::CrossEntropyBackward{.logits = rows(logits),
-                                                                  .targets = flat(ids),
-                                                                  .classes = classes,
-                                                                  .ignore_index = ignore_index,
-                                                                  .lse = flat(lse),
-                                                                  .count = flat(count),
-                                                                  .dloss = flat(d[0]),
-                                                                  .dlogits = rows(dlogits),
-                                                                  .write = write});
-        };
-        if (is_sole_owner(logits)) {  // the largest activation: no second one of its size
-          write_to(logits, GradWrite::overwrite);
-          return grads.give(0, logits);
-        }
-        const ops::TypedSlot dlogits(grads, 0, logits.dtype());
-        write_to(dlogits.dst(), dlogits.write());
-        dlogits.hand_over();
-      })[0];
+/// Whether the forward pass may write the gradient over the logits of a caller that gives them up.
+/// Not in f16: probabilities over a count of thousands are below its smallest number, 6e-8, until
+/// the scale of the loss has been applied to them, which is known in the backward pass.
+bool may_overwrite(const Var& input) {
+  return input.requires_grad() && grad_enabled() && is_sole_owner(input.value()) &&
+         input.dtype() != DType::f16;
+}
+
+/// The logits stay until the backward pass, which reads them again.
+Var keep_logits(const Var& input, const Operands& operands) {
+  ops::launch_with_workspace(operands.logits, operands.forward());
+  return record(kOp, {input}, {operands.loss},
+                [logits = operands.logits, ids = operands.ids, lse = operands.lse,
+                 count = operands.count, classes = operands.classes,
+                 ignore_index = operands.ignore_index](std::span<const Tensor> d, Grads& grads) {
+                  const auto write_to = [&](const Tensor& dlogits, GradWrite write) {
+                    launch(stream_of(logits),
+                           kernels::CrossEntropyBackward{.logits = rows(logits),
+                                                         .targets = flat(ids),
+                                                         .classes = classes,
+                                                         .ignore_index = ignore_index,
+                                                         .lse = flat(lse),
+                                                         .count = flat(count),
+                                                         .dloss = flat(d[0]),
+                                                         .dlogits = rows(dlogits),
+                                                         .write = write});
+                  };
+                  if (is_sole_owner(logits)) {  // the largest activation: no second of its size
+                    write_to(logits, GradWrite::overwrite);
+                    return grads.give(0, logits);
+                  }
+                  const ops::TypedSlot dlogits(grads, 0, logits.dtype());
+                  write_to(dlogits.dst(), dlogits.write());
+                  dlogits.hand_over();
+                })[0];
+}
+
+/// The logits become their gradient here; the backward pass hands it on.
+Var overwrite_logits(const Var& input, const Operands& operands) {
+  kernels::CrossEntropy args = operands.forward();
+  args.dlogits = args.logits;
+  ops::launch_with_workspace(operands.logits, args);
+  return record(kOp, {input}, {operands.loss},
+                [dlogits = operands.logits](std::span<const Tensor> d, Grads& grads) {
+                  launch(stream_of(dlogits),
+                         kernels::CrossEntropyScale{.dloss = flat(d[0]), .dlogits = rows(dlogits)});
+                  grads.give(0, dlogits);
+                })[0];
+}
+
+}  // namespace
+
+Var cross_entropy(const Var& logits, const Tensor& targets, const CrossEntropyOptions& options) {
+  return keep_logits(logits, Operands(logits.value(), targets, options));
+}
+
+Var cross_entropy(Var&& logits, const Tensor& targets, const CrossEntropyOptions& options) {
+  const bool overwrites = may_overwrite(logits);
+  const Operands operands(logits.value(), targets, options);
+  const Var input = std::move(logits);
+  return overwrites ? overwrite_logits(input, operands) : keep_logits(input, operands);
 }
 
 }  // namespace lamina

@@ -212,6 +212,30 @@ TEST(Backward, LetsCrossEntropyTakeTheMemoryOfTheLogits) {
   EXPECT_EQ(grad_of(x), in_place);
 }
 
+TEST(Backward, LetsCrossEntropyWriteOverLogitsThatItIsGiven) {
+  const Var x = Var::parameter(sample({64, 128}, 1));
+  const Tensor targets = zeros({64}, DType::i32);
+  for (const double factor : {1.0, -0.25}) {
+    x.zero_grad();
+    backward(scale(cross_entropy(x, targets), factor));
+    const auto expected = grad_of(x);
+    for (const bool is_shared : {false, true}) {
+      x.zero_grad();
+      const void* grad_memory = nullptr;
+      Var logits = probe(x, [&](const Tensor& d) { grad_memory = d.data(); });
+      const void* const logits_memory = logits.value().data();
+      const auto before = logits.value().to_vector<double>();
+      const Tensor kept = is_shared ? logits.value() : Tensor();
+      const Var loss = cross_entropy(std::move(logits), targets);
+      EXPECT_FALSE(logits);  // NOLINT(bugprone-use-after-move): it says that it is empty then
+      backward(scale(loss, factor));
+      EXPECT_EQ(grad_memory == logits_memory, !is_shared);
+      EXPECT_EQ(grad_of(x), expected) << "shared " << is_shared << ", factor " << factor;
+      EXPECT_TRUE(!is_shared || kept.to_vector<double>() == before);
+    }
+  }
+}
+
 TEST(Backward, ThrowsWhenTheGraphWasFreed) {
   const Var x = Var::parameter(vector_of({1.0}));
   const Var loss = sum(mul(x, x));

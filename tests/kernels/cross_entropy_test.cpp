@@ -4,6 +4,7 @@
 
 #include "tests/kernels/cuda_run.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace lamina::testing {
@@ -29,7 +30,8 @@ struct Operands {
     dloss = full({1}, 0.75, dtype, device);
   }
 
-  void forward(std::int64_t classes) const {
+  /// With a gradient if there is a tensor for it.
+  void forward(std::int64_t classes, const Tensor& dlogits = {}) const {
     run_on(logits.device(), kernels::CrossEntropy{.logits = rows(logits),
                                                   .targets = flat(targets),
                                                   .classes = classes,
@@ -38,7 +40,14 @@ struct Operands {
                                                   .lse = flat(lse),
                                                   .loss = flat(loss),
                                                   .count = flat(count),
+                                                  .dlogits = dlogits ? rows(dlogits) : Rows{},
                                                   .workspace = {}});
+  }
+
+  /// What a backward pass makes of the gradient that forward() wrote.
+  void scale(const Tensor& dlogits) const {
+    run_on(logits.device(),
+           kernels::CrossEntropyScale{.dloss = flat(dloss), .dlogits = rows(dlogits)});
   }
 
   void backward(std::int64_t classes, const Tensor& dlogits, GradWrite write) const {
@@ -70,6 +79,15 @@ class CudaCrossEntropy : public CudaTestWith<DType> {
   }
 };
 
+void expect_results(const Operands& got, const Operands& want) {
+  // Log-sums of size 10 are kept in f32: 10 * 2^-24.
+  const Tolerance close = f32_arithmetic(DType::f32, 4e-6);
+  ASSERT_TRUE(all_close(got.losses.to_vector<double>(), want.losses.to_vector<double>(), close));
+  ASSERT_TRUE(all_close(got.lse.to_vector<double>(), want.lse.to_vector<double>(), close));
+  ASSERT_NEAR(got.loss.item<double>(), want.loss.item<double>(), 4e-6);
+  ASSERT_EQ(got.count.item<double>(), want.count.item<double>());
+}
+
 TEST_P(CudaCrossEntropy, MatchesTheCpu) {
   for (const auto [rows, cols] : kExtents) {
     for (const Layout layout : kLayouts) {
@@ -86,18 +104,77 @@ TEST_P(CudaCrossEntropy, MatchesTheCpu) {
           want.backward(classes, want_dlogits, write);
           got.forward(classes);
           got.backward(classes, dlogits.tensor(), write);
-          // Log-sums of size 10 are kept in f32: 10 * 2^-24.
-          const Tolerance close = f32_arithmetic(DType::f32, 4e-6);
-          ASSERT_TRUE(
-              all_close(got.losses.to_vector<double>(), want.losses.to_vector<double>(), close));
-          ASSERT_TRUE(all_close(got.lse.to_vector<double>(), want.lse.to_vector<double>(), close));
-          ASSERT_NEAR(got.loss.item<double>(), want.loss.item<double>(), 4e-6);
-          ASSERT_EQ(got.count.item<double>(), want.count.item<double>());
+          ASSERT_NO_FATAL_FAILURE(expect_results(got, want));
           ASSERT_TRUE(all_close(dlogits.values(), want_dlogits.to_vector<double>(),
                                 f32_arithmetic(GetParam(), 1e-6, 8e-6)));
           ASSERT_TRUE(dlogits.guards_intact());
         }
       }
+    }
+  }
+}
+
+// Rows that a second pass reads again, and those that wait for it in shared memory, from 48 KiB on:
+// some with three rows for each block, a width that is no multiple of a vector, or more than shared
+// memory holds.
+constexpr Extent kGradientExtents[] = {
+    {1, 1},       {6, 33},    {12, 130},  {6, 1030},  {3, 4095},    {2, 8200},   {3, 8201},
+    {300, 20480}, {6, 28000}, {3, 50304}, {2, 50257}, {280, 50304}, {2, 128'256}};
+
+TEST_P(CudaCrossEntropy, WritesTheGradientInTheForwardPass) {
+  for (const auto [rows, cols] : kGradientExtents) {
+    for (const Layout layout : {Layout{0, 0}, Layout{0, 16}, Layout{3, 5}}) {
+      if (rows * cols > 1'000'000 && layout.shift + layout.pad > 0) continue;
+      for (const bool in_place : {false, true}) {
+        const bool has_padding = !in_place || rows % 2 == 0;
+        const std::int64_t classes = cols - (has_padding ? cols / 1000 + cols / 7 % 50 : 0);
+        SCOPED_TRACE(cat(rows, " x ", cols, ", classes ", classes, ", shift ", layout.shift,
+                         ", in place ", in_place));
+        const auto logits =
+            CudaTensor::normal({rows, cols}, GetParam(), generator_, 2.0, 0.0, layout);
+        const auto other =
+            in_place ? CudaTensor() : CudaTensor::poisoned({rows, cols}, GetParam(), layout);
+        const CudaTensor& dlogits = in_place ? logits : other;
+        const std::vector<std::int32_t> t = targets(rows, classes);
+        const Operands want(logits.reference(), t), got(logits.tensor(), t);
+        const std::vector<double> before = logits.values();
+        const Tensor want_dlogits = want.logits.clone();
+        want.forward(classes, want_dlogits);
+        got.forward(classes, dlogits.tensor());
+        ASSERT_NO_FATAL_FAILURE(expect_results(got, want));
+        const std::vector<double> found = dlogits.values();
+        const double used = std::max(1.0, want.count.item<double>());
+        ASSERT_TRUE(all_close(found, want_dlogits.to_vector<double>(),
+                              f32_arithmetic(GetParam(), 1e-6 / used, 8e-6)));
+        for (std::int64_t i = 0; i < rows * cols; ++i) {
+          if (i % cols < classes) continue;
+          ASSERT_EQ(found[static_cast<std::size_t>(i)], 0.0);
+        }
+        ASSERT_TRUE(dlogits.guards_intact());
+        ASSERT_TRUE(in_place || logits.values() == before);
+      }
+    }
+  }
+}
+
+TEST_P(CudaCrossEntropy, ScalesTheGradientUnlessTheFactorIsOne) {
+  for (const auto [rows, cols] : kExtents) {
+    for (const Layout layout : kLayouts) {
+      SCOPED_TRACE(cat(rows, " x ", cols, ", shift ", layout.shift, ", pad ", layout.pad));
+      const auto dlogits =
+          CudaTensor::normal({rows, cols}, GetParam(), generator_, 1.0, 0.0, layout);
+      const Operands got(dlogits.tensor(), std::vector<std::int32_t>(1, 0));
+      const std::vector<double> before = dlogits.values();
+      got.dloss.copy_from(full({1}, 1.0));
+      got.scale(dlogits.tensor());
+      ASSERT_EQ(dlogits.values(), before);
+      got.dloss.copy_from(full({1}, 0.75));
+      const Operands want(dlogits.reference(), std::vector<std::int32_t>(1, 0));
+      want.scale(want.logits);
+      got.scale(dlogits.tensor());
+      ASSERT_TRUE(
+          all_close(dlogits.values(), want.logits.to_vector<double>(), f32_arithmetic(GetParam())));
+      ASSERT_TRUE(dlogits.guards_intact());
     }
   }
 }
@@ -126,6 +203,13 @@ TEST_P(CudaCrossEntropy, IsZeroWhenEveryRowIsIgnored) {
   EXPECT_EQ(got.loss.item<double>(), 0.0);
   EXPECT_EQ(got.count.item<double>(), 0.0);
   EXPECT_THAT(dlogits.values(), ::testing::Each(0.0));
+  for (const std::int64_t cols : {24, 20480, 50304}) {
+    const auto given_up = CudaTensor::normal({4, cols}, GetParam(), generator_);
+    const Operands once(given_up.tensor(), std::vector<std::int32_t>(4, kIgnore));
+    once.forward(cols, once.logits);
+    EXPECT_EQ(once.loss.item<double>(), 0.0);
+    EXPECT_THAT(given_up.values(), ::testing::Each(0.0));
+  }
 }
 
 TEST_P(CudaCrossEntropy, GivesNanForATargetThatIsNoClass) {
@@ -138,6 +222,18 @@ TEST_P(CudaCrossEntropy, GivesNanForATargetThatIsNoClass) {
     EXPECT_TRUE(std::isnan(losses[1]));
     EXPECT_TRUE(std::isnan(got.loss.item<double>()));
   }
+  for (const std::int64_t cols : {24, 20480, 50304}) {
+    const auto logits = CudaTensor::normal({2, cols}, GetParam(), generator_);
+    const Operands got(logits.tensor(), {static_cast<std::int32_t>(cols) - 1, 1});
+    got.forward(cols - 8, got.logits);
+    const std::vector<double> values = logits.values();
+    const auto at = [&](std::int64_t row, std::int64_t col) {
+      return values[static_cast<std::size_t>(row * cols + col)];
+    };
+    EXPECT_TRUE(std::isnan(at(0, 0)) && std::isnan(at(0, cols - 9)));
+    EXPECT_EQ(at(0, cols - 8), 0.0);
+    EXPECT_FALSE(std::isnan(at(1, 0)) || std::isnan(at(1, cols - 9)));
+  }
 }
 
 TEST_P(CudaCrossEntropy, GivesTheSameBitsEveryTime) {
@@ -147,6 +243,15 @@ TEST_P(CudaCrossEntropy, GivesTheSameBitsEveryTime) {
     got.forward(65);
     return got.loss.to_vector<double>();
   });
+  for (const std::int64_t cols : {65, 20480, 50304}) {
+    const auto source = CudaTensor::normal({150, cols}, GetParam(), generator_);
+    const std::vector<std::int32_t> t = targets(150, cols);
+    expect_same_bits([&] {
+      const Operands once(source.tensor().clone(), t);
+      once.forward(cols, once.logits);
+      return once.logits.to_vector<double>();
+    });
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaCrossEntropy, kCudaDTypes, dtype_name);

@@ -170,10 +170,15 @@ OpCall cross_entropy_call(Sampler& random) {
   for (auto& target : targets)
     target = target < 0 ? options.ignore_index : target;
   const Tensor ids = from_vector(targets, shape.sub(0, -1));
-  return {cat(shape, ", classes ", options.classes, ", ignored from ", lowest),
+  const bool gives_up_logits = random.coin();
+  return {cat(shape, ", classes ", options.classes, ", ignored from ", lowest,
+              gives_up_logits ? ", of a temporary" : ""),
           {random.normal(shape)},
           [=](std::span<const Var> in) {
-            return std::vector<Var>{cross_entropy(in[0], ids.to(in[0].device()), options)};
+            const Tensor on_device = ids.to(in[0].device());
+            return std::vector<Var>{gives_up_logits
+                                        ? cross_entropy(scale(in[0], 1.0), on_device, options)
+                                        : cross_entropy(in[0], on_device, options)};
           },
           [=](const std::vector<Values>& in) {
             double total = 0.0, count = 0.0;
