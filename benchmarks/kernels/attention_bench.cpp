@@ -103,6 +103,8 @@ void shapes(benchmark::internal::Benchmark* bench) {
   bench->Args({64, 1024, 12, 64, 1, 0});
   bench->Args({64, 1024, 12, 64, 1, 10});
   bench->Args({16, 1024, 12, 64, 1, 0});
+  bench->Args({4, 1024, 12, 64, 1, 0});
+  bench->Args({16, 1024, 25, 64, 1, 0});
   bench->Args({16, 1024, 12, 64, 0, 0});
   bench->Args({4, 4096, 12, 64, 1, 0});
   bench->Args({64, 256, 6, 64, 1, 20});

@@ -30,7 +30,7 @@ struct Attention {
   Rows qkv;  // [batch * time, 3 * heads * head_size], in
   Rows out;  // [batch * time, heads * head_size], out
   Flat lse;  // [batch * heads * time], f32 (f64 for f64), out: log of the sum of exp(scores)
-  Flat workspace{};  // u8, workspace_bytes() long
+  Flat workspace{};  // u8, workspace_bytes() long, 16-byte aligned
 
   Cost cost() const {
     return {.bytes = bytes_of(qkv) + bytes_of(out) + bytes_of(lse),

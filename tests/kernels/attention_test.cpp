@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Both implementations of attention on CUDA, fused and composed, against the CPU kernel in f64.
-// The allowed error of each element is the sum of what it adds up: every product with a probability
-// may be off by the rounding of that probability to the dtype, plus kArithmetic for the f32 sums
-// and exponentials; the result is rounded once more.
+// The implementations of attention on CUDA, composed, fused and for Hopper, against the CPU kernel
+// in f64. The allowed error of each element is the sum of what it adds up: every product with a
+// probability may be off by the rounding of that probability to the dtype, plus kArithmetic for the
+// f32 sums and exponentials; the result is rounded once more.
 #include "core/kernels/attention.h"
 
 #include "core/launch.h"
 #include "cuda_kernels/attention_composed.h"
 #include "cuda_kernels/attention_fused.h"
+#include "cuda_kernels/attention_hopper.h"
+#include "tests/kernels/cuda_run.h"
 #include "tests/support/bounds.h"
 #include "tests/support/cuda_case.h"
 #include "tests/support/tolerance.h"
@@ -24,7 +26,18 @@ using kernels::AttentionShape;
 
 constexpr double kArithmetic = 0x1p-16;  // relative: scores of f32 sums, through exp
 
-enum class Implementation { composed, fused };
+enum class Implementation { composed, fused, hopper };
+
+const char* name_of(Implementation implementation) {
+  switch (implementation) {
+    case Implementation::composed:
+      return "composed";
+    case Implementation::fused:
+      return "fused";
+    default:
+      return "hopper";
+  }
+}
 
 struct AttentionCase {
   Implementation implementation;
@@ -51,8 +64,8 @@ struct AttentionCase {
 };
 
 std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
-  out << (c.implementation == Implementation::fused ? "fused_" : "composed_") << c.dtype << "_B"
-      << c.batch << "_T" << c.time << "_H" << c.heads << "_d" << c.head_size;
+  out << name_of(c.implementation) << "_" << c.dtype << "_B" << c.batch << "_T" << c.time << "_H"
+      << c.heads << "_d" << c.head_size;
   if (c.causal) out << "_causal";
   if (c.drop_p > 0.0F) out << "_dropout";
   if (c.layout.shift != 0) out << "_shift" << c.layout.shift;
@@ -93,26 +106,50 @@ void launch_contract(Args args, const Tensor& on) {
   synchronize(stream);
 }
 
+std::int64_t workspace_of(const AttentionCase& c, bool backward) {
+  switch (c.implementation) {
+    case Implementation::composed:
+      return kernels::attention_composed_workspace(c.shape(), backward);
+    case Implementation::fused:
+      return kernels::attention_fused_workspace(c.shape(), backward);
+    default:
+      return kernels::attention_hopper_workspace(c.shape(), backward);
+  }
+}
+
 void launch_implementation(const AttentionCase& c, kernels::Attention args) {
-  const bool fused = c.implementation == Implementation::fused;
-  const std::int64_t bytes = fused ? kernels::attention_fused_workspace(args.shape, false)
-                                   : kernels::attention_composed_workspace(args.shape, false);
-  const Tensor workspace = empty({bytes}, DType::u8, kCuda);
+  const Tensor workspace = empty({workspace_of(c, false)}, DType::u8, kCuda);
   args.workspace = flat(workspace);
   const auto stream = std::get<CudaStream>(current_stream(kCuda));
-  fused ? kernels::attention_fused(args, stream) : kernels::attention_composed(args, stream);
+  switch (c.implementation) {
+    case Implementation::composed:
+      kernels::attention_composed(args, stream);
+      break;
+    case Implementation::fused:
+      kernels::attention_fused(args, stream);
+      break;
+    case Implementation::hopper:
+      kernels::attention_hopper(args, stream);
+      break;
+  }
   synchronize(kCuda);
 }
 
 void launch_implementation(const AttentionCase& c, kernels::AttentionBackward args) {
-  const bool fused = c.implementation == Implementation::fused;
-  const std::int64_t bytes = fused ? kernels::attention_fused_workspace(args.shape, true)
-                                   : kernels::attention_composed_workspace(args.shape, true);
-  const Tensor workspace = empty({bytes}, DType::u8, kCuda);
+  const Tensor workspace = empty({workspace_of(c, true)}, DType::u8, kCuda);
   args.workspace = flat(workspace);
   const auto stream = std::get<CudaStream>(current_stream(kCuda));
-  fused ? kernels::attention_fused_backward(args, stream)
-        : kernels::attention_composed_backward(args, stream);
+  switch (c.implementation) {
+    case Implementation::composed:
+      kernels::attention_composed_backward(args, stream);
+      break;
+    case Implementation::fused:
+      kernels::attention_fused_backward(args, stream);
+      break;
+    case Implementation::hopper:
+      kernels::attention_hopper_backward(args, stream);
+      break;
+  }
   synchronize(kCuda);
 }
 
@@ -249,6 +286,14 @@ class Magnitudes {
 
 class CudaAttention : public CudaTestWith<AttentionCase> {
  protected:
+  void SetUp() override {
+    CudaTestWith<AttentionCase>::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    if (GetParam().implementation == Implementation::hopper && !kernels::attention_hopper_runs(0)) {
+      GTEST_SKIP() << "needs compute capability 9.0 and code for sm_90a";
+    }
+  }
+
   /// dqkv against the CPU, written over NaN or added to what is there.
   static void expect_gradients(GradWrite write) {
     const AttentionCase& c = GetParam();
@@ -328,13 +373,17 @@ TEST_P(CudaAttention, GivesTheSameBitsEachTime) {
 std::vector<AttentionCase> attention_cases() {
   constexpr std::int64_t kShapes[][4] = {{1, 1, 1, 8},    {2, 17, 3, 16},  {1, 64, 2, 64},
                                          {2, 128, 2, 64}, {1, 200, 1, 32}, {1, 129, 2, 128},
-                                         {2, 70, 1, 96},  {1, 33, 2, 13}};
+                                         {2, 70, 1, 96},  {1, 33, 2, 13},  {3, 1, 2, 64},
+                                         {1, 65, 3, 64},  {1, 331, 2, 64}, {1, 700, 2, 128}};
   std::vector<AttentionCase> cases;
-  for (const auto implementation : {Implementation::composed, Implementation::fused}) {
+  for (const auto implementation :
+       {Implementation::composed, Implementation::fused, Implementation::hopper}) {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
       const auto add = [&](AttentionCase c) {
         const bool supported = c.implementation == Implementation::composed ||
-                               kernels::attention_fused_supports(c.shape(), c.dtype);
+                               (c.implementation == Implementation::fused
+                                    ? kernels::attention_fused_supports(c.shape(), c.dtype)
+                                    : kernels::attention_hopper_supports(c.shape(), c.dtype));
         if (supported) cases.push_back(c);
       };
       for (const auto& [batch, time, heads, head_size] : kShapes) {
@@ -362,10 +411,13 @@ INSTANTIATE_TEST_SUITE_P(Implementations, CudaAttention, ::testing::ValuesIn(att
 
 class CudaAttentionContract : public CudaTest {};
 
-TEST_F(CudaAttentionContract, RunsTheFusedKernelsWhereTheyApply) {
-  // 13 elements to a head: only the composition takes it.
-  for (const std::int64_t head_size : {64, 13}) {
-    const auto implementation = head_size == 64 ? Implementation::fused : Implementation::composed;
+TEST_F(CudaAttentionContract, RunsTheFastestKernelsThatApply) {
+  // 32 elements to a head: not for Hopper's. 13: only the composition takes it.
+  for (const std::int64_t head_size : {64, 32, 13}) {
+    const auto implementation = head_size == 13 ? Implementation::composed
+                                : head_size == 64 && kernels::attention_hopper_runs(0)
+                                    ? Implementation::hopper
+                                    : Implementation::fused;
     const AttentionCase c{implementation, DType::bf16, 2, 40, 2, head_size, true, 0.1F};
     const Operands own(c);
     const Operands contract(c);
@@ -384,6 +436,99 @@ TEST_F(CudaAttentionContract, RunsTheFusedKernelsWhereTheyApply) {
     launch_contract(gradient(contract, contract_dqkv), contract.qkv.tensor());
     EXPECT_EQ(own_dqkv.values(), contract_dqkv.values());
   }
+}
+
+TEST_F(CudaAttentionContract, HasHoppersKernelsOnHopper) {
+  const bool is_hopper = device_info(testing::kCuda).compute_capability == 90;
+  EXPECT_EQ(kernels::attention_hopper_runs(0), is_hopper && LAMINA_HAS_SM90A_CODE);
+}
+
+/// Many heads of several tiles of queries and of keys: thread blocks walk over several tiles of
+/// several heads. Each batch element has the operands of the others, so it must have their results.
+void expect_the_same_on_a_full_device(AttentionCase c) {
+  constexpr std::int64_t kBatch = 75;
+  if (kernels::attention_hopper_runs(0)) c.implementation = Implementation::hopper;
+  const Operands one(c);
+  AttentionCase many = c;
+  many.batch = kBatch;
+  const auto repeat = [&](const CudaTensor& of) {
+    const std::vector<double> values = of.values();
+    std::vector<double> repeated;
+    for (std::int64_t i = 0; i < kBatch; ++i)
+      repeated.insert(repeated.end(), values.begin(), values.end());
+    return repeated;
+  };
+  const Shape qkv_shape{many.rows(), 3 * many.cols()};
+  const Shape out_shape{many.rows(), many.cols()};
+  const CudaTensor qkv(repeat(one.qkv), qkv_shape, c.dtype);
+  const CudaTensor dout(repeat(one.dout), out_shape, c.dtype);
+  const CudaTensor out = CudaTensor::poisoned(out_shape, c.dtype);
+  const CudaTensor lse = CudaTensor::poisoned({kBatch * c.heads * c.time}, DType::f32);
+  const CudaTensor dqkv = CudaTensor::poisoned(qkv_shape, c.dtype);
+  const CudaTensor one_dqkv = CudaTensor::poisoned({c.rows(), 3 * c.cols()}, c.dtype);
+  const Forward on{.qkv = qkv.tensor(), .out = out.tensor(), .lse = lse.tensor()};
+  launch_implementation(c, forward_args(c.shape(), one.forward()));
+  launch_implementation(c, backward_args(c.shape(), one.forward(),
+                                         {.dout = one.dout.tensor(), .dqkv = one_dqkv.tensor()},
+                                         GradWrite::overwrite));
+  launch_implementation(many, forward_args(many.shape(), on));
+  launch_implementation(
+      many, backward_args(many.shape(), on, {.dout = dout.tensor(), .dqkv = dqkv.tensor()},
+                          GradWrite::overwrite));
+  EXPECT_EQ(out.values(), repeat(one.out));
+  EXPECT_EQ(lse.values(), repeat(one.lse));
+  EXPECT_EQ(dqkv.values(), repeat(one_dqkv));
+}
+
+TEST_F(CudaAttentionContract, GivesTheSameOnAFullDevice) {
+  expect_the_same_on_a_full_device({Implementation::fused, DType::bf16, 1, 450, 2, 64, true, 0.0F});
+}
+
+TEST_F(CudaAttentionContract, GivesTheSameOnAFullDeviceForLargeHeads) {
+  expect_the_same_on_a_full_device(
+      {Implementation::fused, DType::bf16, 1, 450, 2, 128, true, 0.0F});
+}
+
+TEST_F(CudaAttentionContract, GivesTheSameOnAFullDeviceWithoutAMask) {
+  expect_the_same_on_a_full_device(
+      {Implementation::fused, DType::bf16, 1, 450, 2, 64, false, 0.0F});
+}
+
+/// Scores that grow with the position of the key, by far more than the kernels take without raising
+/// the references of their softmax.
+TEST_F(CudaAttentionContract, RaisesTheReferencesOfItsSoftmax) {
+  constexpr std::int64_t kTime = 300, kHeads = 2, kSize = 64;
+  const kernels::AttentionShape shape{.batch = 1,
+                                      .time = kTime,
+                                      .heads = kHeads,
+                                      .head_size = kSize,
+                                      .scale = 0.125F,
+                                      .causal = true};
+  Generator generator(8);
+  Tensor qkv = randn({kTime, 3 * kHeads * kSize}, generator, DType::f64);
+  double* const values = qkv.data<double>();
+  for (std::int64_t t = 0; t < kTime; ++t) {
+    for (std::int64_t i = 0; i < 2 * kHeads * kSize; ++i) {
+      double& value = values[t * 3 * kHeads * kSize + i];
+      value = i < kHeads * kSize ? 0.5 + 0.1 * value : 0.02 * static_cast<double>(t) + 0.1 * value;
+    }
+  }
+  const Tensor rounded = qkv.to(DType::bf16);
+  const auto run_one = [&](const Tensor& on) {
+    const DType sums = accumulation_dtype(on.dtype());
+    const Tensor out = empty({kTime, kHeads * kSize}, on.dtype(), on.device());
+    const Tensor lse = empty({kHeads * kTime}, sums, on.device());
+    const kernels::Attention args{
+        .shape = shape, .qkv = rows(on), .out = rows(out), .lse = flat(lse)};
+    run_on(on.device(), args);
+    return std::pair{out.to(kCpu).to(DType::f64).to_vector<double>(), lse.to_vector<double>()};
+  };
+  const auto want = run_one(rounded.to(DType::f64)), got = run_one(rounded.to(kCuda));
+  ASSERT_GT(want.second.back(), 20.0);  // log2(256) = 8 is what they take
+  for (std::size_t i = 0; i < want.second.size(); ++i)
+    ASSERT_NEAR(got.second[i], want.second[i], 1e-4 * std::abs(want.second[i]) + 1e-4) << i;
+  for (std::size_t i = 0; i < want.first.size(); ++i)
+    ASSERT_NEAR(got.first[i], want.first[i], 0.01 * std::abs(want.first[i]) + 0.01) << i;
 }
 
 TEST_F(CudaAttentionContract, TakesMisalignedOperandsThatTheFusedKernelsCannotLoad) {
