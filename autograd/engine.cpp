@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The engine: record() makes nodes, backward() runs them, later ones first, each as soon as all
-// gradients of its outputs have arrived. Nothing here recurses, so depth is limited by memory only.
+// gradients of its outputs have arrived. Nothing here recurses over the graph, so its depth is
+// limited by memory only.
+#include "autograd/ops.h"
+#include "autograd/ops/support.h"
+#include "autograd/recompute.h"
 #include "autograd/record.h"
 #include "core/check.h"
 #include "core/expect.h"
 #include "core/kernels/elementwise.h"
 #include "core/launch.h"
+#include "core/random.h"
 
 #include <algorithm>
 #include <queue>
@@ -55,22 +60,34 @@ void add_to(GradState& state, const Tensor& grad, const Tensor& column_sum) {
   state.has_grad = true;
 }
 
+/// The gradient side of an output of `node`.
+std::shared_ptr<GradState> make_state(const Tensor& output, const std::shared_ptr<Node>& node) {
+  auto state = std::make_shared<GradState>();
+  state->shape = output.shape();
+  state->dtype = output.dtype();
+  state->device = output.device();
+  state->producer = node;
+  node->outputs.push_back(state);
+  return state;
+}
+
 bool contains(const std::vector<std::shared_ptr<GradState>>& states,
               const std::shared_ptr<GradState>& state) {
   return std::find(states.begin(), states.end(), state) != states.end();
 }
 
-/// One run of backward().
+/// One run of backward(), over nodes from sequence number `oldest` on.
 class Pass {
  public:
-  Pass() = default;
+  explicit Pass(std::uint64_t oldest = 0) : oldest_(oldest) {}
+
   Pass(const Pass&) = delete;
   Pass& operator=(const Pass&) = delete;
 
   /// After an error, forgets what the failed node may have written in part, and the gradients that
   /// no node has consumed.
   ~Pass() {
-    if (running_ != nullptr) {
+    if (running_) {
       for (const auto& state : running_->inputs) {
         if (state) forget(*state);
       }
@@ -88,6 +105,12 @@ class Pass {
       if (state->on_ready && !contains(incomplete_, state)) incomplete_.push_back(state);
       return;
     }
+    if (state->producer->sequence < oldest_) {
+      forget(*state);
+      throw Error(
+          "recompute: the function reads a value with a gradient that is none of its inputs, "
+          "expected only those and parameters; make it an input");
+    }
     auto& reached = state->producer->reached;
     if (reached.empty()) queue_.push(state->producer);
     if (!contains(reached, state)) reached.push_back(state);
@@ -95,14 +118,15 @@ class Pass {
 
   void run() {
     while (!queue_.empty()) {
-      const std::shared_ptr<Node> node = queue_.top();
-      if (!node->backward) {
-        throw Error(cat("backward: the graph behind ", node->name,
+      if (!queue_.top()->backward) {
+        throw Error(cat("backward: the graph behind ", queue_.top()->name,
                         " was freed by an earlier backward pass, expected one pass per graph; run "
                         "the forward pass again"));
       }
+      running_ = queue_.top();
       queue_.pop();
-      run_node(*node);
+      run_node(*running_);
+      running_ = nullptr;
     }
     // Parameters that nodes outside this graph read as well are complete only now.
     for (const auto& state : std::exchange(incomplete_, {}))
@@ -133,14 +157,12 @@ class Pass {
       column_sums.push_back(has_grad ? std::exchange(state->column_sum, {}) : Tensor());
     }
     node.reached.clear();
-    running_ = &node;
     {
       const BackwardFunction function = std::exchange(node.backward, nullptr);
       Grads grads(node, std::move(column_sums));
       function(d, grads);
       grads.add_postponed();
     }
-    running_ = nullptr;
     const auto inputs = std::exchange(node.inputs, {});
     for (const auto& state : inputs) {
       if (state) --state->pending_uses;
@@ -155,7 +177,8 @@ class Pass {
   }
 
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Earlier> queue_;
-  Node* running_ = nullptr;  // whose backward function is at work; owned by run()
+  std::uint64_t oldest_;
+  std::shared_ptr<Node> running_;                       // what run() is at
   std::vector<std::shared_ptr<GradState>> incomplete_;  // parameters whose hook was not called yet
 };
 
@@ -171,6 +194,10 @@ bool Grads::is_open(const GradState* state) const {
 
 bool Grads::wants(int i) const {
   return state(i) != nullptr;
+}
+
+DType Grads::dtype(int i) const {
+  return state(i)->dtype;
 }
 
 GradSlot Grads::slot(int i) {
@@ -225,12 +252,7 @@ std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vec
   node->sequence = ++last_sequence;
   node->backward = std::move(backward);
   for (Tensor& output : outputs) {
-    auto state = std::make_shared<GradState>();
-    state->shape = output.shape();
-    state->dtype = output.dtype();
-    state->device = output.device();
-    state->producer = node;
-    node->outputs.push_back(state);
+    auto state = make_state(output, node);
     result.push_back(Recorder::bind(std::move(output), std::move(state)));
   }
   return result;
@@ -259,6 +281,95 @@ void backward(const Var& value, const Tensor& grad) {
   add_to(*state, grad, {});
   pass.reach(state);
   pass.run();
+}
+
+namespace {
+
+std::vector<Var> call(const RecomputeFunction& f, const std::vector<Var>& inputs) {
+  std::vector<Var> outputs = f(inputs);
+  for (const Var& output : outputs)
+    expect_defined("recompute", "an output", output.value());
+  return outputs;
+}
+
+/// Handles of `inputs` for a graph of their own, whose backward pass ends in `grads`.
+std::vector<Var> boundary(const std::vector<Tensor>& values, Grads& grads) {
+  auto node = std::make_shared<Node>();
+  node->name = "recompute";
+  node->scope = current_scope();
+  node->sequence = ++last_sequence;
+  std::vector<int> ends;  // input of each output of the node
+  std::vector<Var> inputs;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const int end = static_cast<int>(i);
+    if (!grads.wants(end)) {
+      inputs.emplace_back(values[i]);
+      continue;
+    }
+    auto state = make_state(values[i], node);
+    state->dtype = grads.dtype(end);
+    inputs.push_back(Recorder::bind(values[i], std::move(state)));
+    ends.push_back(end);
+  }
+  node->backward = [ends, &grads](std::span<const Tensor> d, Grads& inner) {
+    for (std::size_t k = 0; k < ends.size(); ++k) {
+      if (d[k]) grads.give(ends[k], d[k], inner.column_sum(static_cast<int>(k)));
+    }
+  };
+  return inputs;
+}
+
+/// Until destruction gradients are recorded, the default generator stands where `then` does, and
+/// TF32 is allowed or not.
+class AsRecorded {
+ public:
+  AsRecorded(const Generator& then, bool tf32)
+      : grad_mode_(std::exchange(grad_mode, true)),
+        generator_(std::exchange(default_generator(), then)),
+        tf32_(tf32) {}
+
+  ~AsRecorded() {
+    grad_mode = grad_mode_;
+    default_generator() = generator_;
+  }
+
+  AsRecorded(const AsRecorded&) = delete;
+  AsRecorded& operator=(const AsRecorded&) = delete;
+
+ private:
+  bool grad_mode_;
+  Generator generator_;
+  AllowTf32 tf32_;
+};
+
+}  // namespace
+
+std::vector<Var> recompute(const std::vector<Var>& inputs, const RecomputeFunction& f) {
+  const bool records = grad_mode && std::any_of(inputs.begin(), inputs.end(),
+                                                [](const Var& x) { return x.requires_grad(); });
+  if (!records) return f(inputs);
+  const Generator generator = default_generator();
+  const bool tf32 = ops::tf32_allowed();
+  std::vector<Tensor> values, outputs;
+  for (const Var& input : inputs)
+    values.push_back(input.value());
+  {
+    const NoGrad no_grad;
+    for (const Var& output : call(f, inputs))
+      outputs.push_back(output.value());
+  }
+  return record("recompute", inputs, std::move(outputs),
+                [values, generator, tf32, f](std::span<const Tensor> d, Grads& grads) {
+                  const AsRecorded scope(generator, tf32);
+                  Pass pass(last_sequence + 1);
+                  const std::vector<Var> again = call(f, boundary(values, grads));
+                  for (std::size_t k = 0; k < again.size(); ++k) {
+                    if (!d[k] || !again[k].requires_grad()) continue;
+                    add_to(*again[k].state(), d[k], grads.column_sum(static_cast<int>(k)));
+                    pass.reach(again[k].state());
+                  }
+                  pass.run();
+                });
 }
 
 NoGrad::NoGrad() : previous_(std::exchange(grad_mode, false)) {}

@@ -33,6 +33,9 @@ class Grads {
   /// Whether input i needs a gradient at all.
   bool wants(int i) const;
 
+  /// The dtype of the gradient of input i, which wants one: f32 for a 16-bit parameter.
+  DType dtype(int i) const;
+
   /// A buffer with the shape of input i: nothing, a fresh one to overwrite, or one to add to. An
   /// existing gradient that other handles share is copied first, so that theirs stays as it is. The
   /// dtype is that of the gradient: f32 for a 16-bit parameter. Once per input.
