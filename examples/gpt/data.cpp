@@ -109,6 +109,12 @@ std::optional<FloorWindow> TokenSource::floor(Split /*split*/, std::uint64_t /*i
   return std::nullopt;
 }
 
+Batch batch_of(const Tensor& tokens) {
+  const Shape shape = tokens.shape().sub(1, 3);
+  return {.inputs = tokens.slice(0, 0, 1).reshape(shape),
+          .targets = tokens.slice(0, 1, 2).reshape(shape)};
+}
+
 std::unique_ptr<TokenSource> corpus_source(const std::string& preset) {
   return std::make_unique<CorpusSource>(preset);
 }
@@ -123,20 +129,22 @@ std::unique_ptr<TokenSource> random_source(std::int64_t vocabulary_size, std::ui
   return std::make_unique<RandomSource>(vocabulary_size, seed);
 }
 
-Batch TokenLoader::batch(Split split, std::uint64_t index) const {
+void TokenLoader::write(Split split, std::uint64_t index, std::span<std::int32_t> to) const {
   const auto context = static_cast<std::size_t>(context_);
   const auto count = static_cast<std::size_t>(batch_);
   std::vector<std::int32_t> window(context + 1);
-  std::vector<std::int32_t> both(2 * count * context);  // inputs, then targets: one copy
   for (std::size_t i = 0; i < count; ++i) {
     source_.window(split, index * count + i, window);
-    const auto at = both.begin() + static_cast<std::ptrdiff_t>(i * context);
+    const auto at = to.begin() + static_cast<std::ptrdiff_t>(i * context);
     std::copy_n(window.begin(), context, at);
     std::copy_n(window.begin() + 1, context, at + static_cast<std::ptrdiff_t>(count * context));
   }
-  const Tensor tokens = from_vector(both, {2, batch_, context_}, device_);
-  return {.inputs = tokens.slice(0, 0, 1).reshape({batch_, context_}),
-          .targets = tokens.slice(0, 1, 2).reshape({batch_, context_})};
+}
+
+Batch TokenLoader::batch(Split split, std::uint64_t index) const {
+  std::vector<std::int32_t> both(static_cast<std::size_t>(2 * tokens_per_batch()));
+  write(split, index, both);
+  return batch_of(from_vector(both, {2, batch_, context_}, device_));
 }
 
 std::vector<FloorWindow> TokenLoader::floors(Split split, std::uint64_t index) const {

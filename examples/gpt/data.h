@@ -58,13 +58,19 @@ struct Batch {
   Tensor inputs, targets;  // [batch, context], i32, on the loader's device
 };
 
+/// Views of tokens that lie as TokenLoader::write() lays them out: [2, batch, context].
+Batch batch_of(const Tensor& tokens);
+
 class TokenLoader {
  public:
   TokenLoader(const TokenSource& source, std::int64_t batch, std::int64_t context, Device device)
       : source_(source), batch_(batch), context_(context), device_(device) {}
 
-  /// Batch `index` of a split: windows index * batch ... Does not wait for the device.
+  /// Batch `index` of a split: windows index * batch ...
   Batch batch(data::Split split, std::uint64_t index) const;
+
+  /// The same to host memory: [2, batch, context], the inputs and then the targets.
+  void write(data::Split split, std::uint64_t index, std::span<std::int32_t> to) const;
 
   /// The oracle of the windows of that batch, in order; empty where the entropy is not known.
   std::vector<FloorWindow> floors(data::Split split, std::uint64_t index) const;

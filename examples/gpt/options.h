@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The command line of lamina-gpt: one table of options (options.cpp) gives the parser, the ranges,
-// the help, the keys of --config files and of the config.json in a run directory. Values come from
-// the preset, then from --config, then from flags. Mistakes throw UsageError, exit status 2.
+// The command line of lamina-gpt: one table of options (options_table.cpp) gives the parser, the
+// ranges, the help, the keys of --config files and of the config.json in a run directory. Values
+// come from the preset, then from --config, then from flags. Mistakes throw UsageError, exit
+// status 2.
 #pragma once
 
 #include "core/device.h"
@@ -46,7 +47,7 @@ struct Options {
   std::string out;
   std::int64_t eval_every = 250, eval_batches = 20;
   std::int64_t log_every = 0;  // 0: 10 on the CPU, 50 on CUDA
-  bool profile = false;
+  bool profile = false, eager = false;
 
   std::int64_t samples = 3, sample_chars = 0, top_k = 0;
   double temperature = 1.0;

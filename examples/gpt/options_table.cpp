@@ -70,6 +70,8 @@ const std::vector<Spec>& specs() {
       {"Training", "beta1", "X", "decay of AdamW's first moment", kTrain, &O::beta1, 0, 0.99999},
       {"Training", "beta2", "X", "decay of AdamW's second moment", kTrain, &O::beta2, 0, 0.99999},
       {"Training", "clip", "X", "largest global gradient norm; 0: no clipping", kTrain, &O::clip},
+      {"Training", "eager", "",
+       "on CUDA: queue each kernel of a step instead of one captured graph", kTrain, &O::eager},
       {"Training", "time-limit", "SECONDS", "stop cleanly after that; 0: never", kTrain,
        &O::time_limit},
       {"Output", "out", "DIR", "run directory, must be new (default: runs/PRESET-N)", kTrain,

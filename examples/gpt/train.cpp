@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/train.h"
 
+#include "core/step_graph.h"
 #include "core/storage.h"
 #include "core/text.h"
+#include "core/upload.h"
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
@@ -114,6 +116,10 @@ class Trainer {
         device_(Device::parse(options.device)),
         data_(open_data(options)),
         loader_(*data_.source, options.batch, options.context, device_),
+        tokens_(
+            empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
+        upload_(device_, tokens_.bytes()),
+        graph_(device_),
         tf32_(options.dtype == "tf32") {
     seed(static_cast<std::uint64_t>(options.seed));
     model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
@@ -192,19 +198,37 @@ class Trainer {
 
   std::int64_t tokens_per_step() const { return loader_.tokens_per_batch() * options_.accumulate; }
 
-  /// Queues forward, backward and update.
+  /// Queues the next step.
   void train_step() {
+    upload_(tokens_, [this](std::span<std::byte> bytes) {
+      const std::span all(reinterpret_cast<std::int32_t*>(bytes.data()),
+                          bytes.size() / sizeof(std::int32_t));
+      const auto batch = static_cast<std::size_t>(2 * loader_.tokens_per_batch());
+      const auto first = static_cast<std::uint64_t>(step_ * options_.accumulate);
+      for (std::size_t micro = 0; micro * batch < all.size(); ++micro)
+        loader_.write(data::Split::train, first + micro, all.subspan(micro * batch, batch));
+    });
+    if (options_.eager || profiling_) {
+      graph_.run_eagerly([this] { update(); });
+    } else {
+      graph_.run([this] { update(); });
+    }
+    ++step_;
+    ++unlogged_;
+  }
+
+  /// Forward, backward and update from the tokens that are there: the same work every time, so that
+  /// it can be captured.
+  void update() {
     for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
-      const auto index = static_cast<std::uint64_t>(step_ * options_.accumulate + micro);
-      const auto [inputs, targets] = loader_.batch(data::Split::train, index);
+      const auto [inputs, targets] = batch_of(
+          tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
       const Var loss = model_->loss(inputs, targets);
       backward(loss);
       loss_ = loss.value();
     }
     optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
     optimizer_->zero_grad();
-    ++step_;
-    ++unlogged_;
   }
 
   void log_step() {
@@ -216,7 +240,8 @@ class Trainer {
     smooth_ms_ =
         smooth_ms_ == 0.0 || step_ <= 2 * options_.log_every ? ms : 0.8 * smooth_ms_ + 0.2 * ms;
     const double rate = 1e3 * static_cast<double>(tokens_per_step()) / ms;
-    const std::size_t memory = current_allocator(device_).stats().peak_reserved;
+    const std::size_t memory =
+        current_allocator(device_).stats().peak_reserved + graph_.memory().peak_reserved;
     Json record = {{"event", "step"},  {"step", step_},
                    {"loss", loss},     {"grad_norm", state.grad_norm},
                    {"lr", state.lr},   {"skipped", state.skipped},
@@ -350,6 +375,9 @@ class Trainer {
   Device device_;
   Data data_;
   TokenLoader loader_;
+  Tensor tokens_;  // of the step, [accumulate, 2, batch, context], i32
+  Upload upload_;
+  StepGraph graph_;
   AllowTf32 tf32_;
   std::unique_ptr<Gpt> model_;
   std::optional<nn::AdamW> optimizer_;

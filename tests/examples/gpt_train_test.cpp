@@ -260,6 +260,25 @@ TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
   }
 }
 
+TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
+  const TemporaryDirectory directory;
+  const std::vector<std::vector<std::string>> kinds = {{}, {"--accumulate", "2"}};
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    std::vector<std::vector<json>> logs;
+    for (const std::string eager : {"false", "true"}) {
+      const std::string out = directory.file(std::to_string(kind) + eager);
+      std::vector<std::string> more = {"--device",     "cuda", "--steps",         "50",
+                                       "--dropout",    "0.1",  "--log-every",     "10",
+                                       "--eval-every", "20",   "--eager=" + eager};
+      more.insert(more.end(), kinds[kind].begin(), kinds[kind].end());
+      const Outcome outcome = train_tiny(out, more);
+      ASSERT_EQ(outcome.status, 0) << outcome.errors;
+      logs.push_back(timeless_log(out));
+    }
+    EXPECT_EQ(logs[0], logs[1]);
+  }
+}
+
 TEST_F(CudaGpt, FollowsTheCpu) {
   const TemporaryDirectory directory;
   std::vector<double> losses;
