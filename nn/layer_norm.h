@@ -26,9 +26,9 @@ struct LayerNorm : Layer<LayerNorm> {
   Var no_bias;
   Var& bias = options.bias ? param("bias", {width}, init::zeros) : no_bias;
 
-  /// x: [..., width]; so is the result.
-  Var forward(const Var& x) const {
-    return layer_norm(x, weight, bias, options.eps, options.dtype);
+  /// x: [..., width]; so is the result. Its dtype is `dtype`, by default that of the options.
+  Var forward(const Var& x, std::optional<DType> dtype = {}) const {
+    return layer_norm(x, weight, bias, options.eps, dtype ? dtype : options.dtype);
   }
 
   /// sum = residual + dropout(x, p) and its normalisation, in one kernel. The sum has the dtype of

@@ -19,9 +19,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 Json config_json(const GptConfig& config) {
-  return {{"layers", config.layers},   {"heads", config.heads}, {"width", config.width},
-          {"context", config.context}, {"vocab", config.vocab}, {"dropout", config.dropout},
-          {"bias", config.bias}};
+  return {{"layers", config.layers}, {"heads", config.heads},
+          {"width", config.width},   {"context", config.context},
+          {"vocab", config.vocab},   {"dropout", config.dropout},
+          {"bias", config.bias},     {"wide_residual", config.wide_residual}};
 }
 
 /// An integer of the configuration in [least, most].
@@ -42,15 +43,20 @@ GptConfig config_from(const Json& json) {
                    .context = extent_of(json, "context", 2, 65536),
                    .vocab = extent_of(json, "vocab", 1, kMostSymbols)};
   const Json dropout = json.value("dropout", Json()), bias = json.value("bias", Json());
+  const Json wide_residual = json.value("wide_residual", Json(false));
   if (!dropout.is_number() || !(dropout >= 0.0 && dropout < 1.0)) {
     throw Error(cat("dropout is ", dropout.dump(), ", expected a number in [0, 1)"));
   }
   if (!bias.is_boolean()) throw Error(cat("bias is ", bias.dump(), ", expected true or false"));
+  if (!wide_residual.is_boolean()) {
+    throw Error(cat("wide_residual is ", wide_residual.dump(), ", expected true or false"));
+  }
   if (config.width % config.heads != 0) {
     throw Error(cat("heads is ", config.heads, ", expected a divisor of width ", config.width));
   }
   config.dropout = dropout.get<double>();
   config.bias = bias.get<bool>();
+  config.wide_residual = wide_residual.get<bool>();
   return config;
 }
 

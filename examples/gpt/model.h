@@ -5,10 +5,12 @@
 // added instead of adding it.
 #pragma once
 
+#include "autograd/recompute.h"
 #include "nn/nn.h"
 
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 namespace lamina::gpt {
 
@@ -17,6 +19,8 @@ struct GptConfig {
   std::int64_t width = 768, context = 1024, vocab = 50257;
   double dropout = 0.0;
   bool bias = true;
+  bool wide_residual = false;  // the residual stream is f32 also where the model is f16 or bf16
+  bool recompute = false;  // blocks run again in the backward pass instead of keeping activations
 
   /// Rows of the token embedding: a multiple of 64, which matrix products like. The rest is never
   /// used.
@@ -52,7 +56,7 @@ struct Block : Layer<Block> {
   }
 
   AddLayerNormResult normalize(nn::LayerNorm& norm, const Residual& at) const {
-    if (!at.branch) return {at.stream, norm(at.stream)};
+    if (!at.branch) return {at.stream, norm(at.stream, attention.qkv.weight.dtype())};
     return norm.add_and_normalize(at.stream, at.branch, config.dropout);
   }
 
@@ -75,12 +79,26 @@ struct Gpt : Layer<Gpt> {
 
   /// ids: [batch, time], i32, time <= context. Result: logits [batch, time, padded_vocab()].
   Var forward(const Tensor& ids) {
-    const Var places = slice(positions.weight, 0, 0, ids.dim(-1));
-    Residual x{dropout(tokens(ids) + places), {}};
+    Residual x{embed(ids), {}};
     for (Block* block : blocks)
-      x = (*block)(x);
+      x = config.recompute ? recomputed(*block, x) : (*block)(x);
     const auto last = norm.add_and_normalize(x.stream, x.branch, config.dropout);
     return linear(last.normalized, tokens.weight);
+  }
+
+  Var embed(const Tensor& ids) {
+    const ProfileScope scope("embed");
+    const Var places = slice(positions.weight, 0, 0, ids.dim(-1));
+    const Var sum = dropout(tokens(ids) + places);
+    return config.wide_residual ? convert(sum, DType::f32) : sum;
+  }
+
+  static Residual recomputed(Block& block, const Residual& in) {
+    const auto out = recompute({in.stream, in.branch}, [&block](const std::vector<Var>& again) {
+      const Residual result = block(Residual{again[0], again[1]});
+      return std::vector<Var>{result.stream, result.branch};
+    });
+    return {out[0], out[1]};
   }
 
   /// Mean cross-entropy of the next token. ids, targets: [batch, time], i32.

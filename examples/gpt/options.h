@@ -37,7 +37,8 @@ struct Options {
 
   std::int64_t layers = 4, heads = 4, width = 128, context = 128;
   double dropout = 0.0;
-  bool bias = true;
+  bool bias = true, recompute = false;
+  std::string residual = "same";
 
   std::int64_t steps = 0, batch = 0, accumulate = 1, warmup = 0;
   double lr = 0.0, min_lr = 0.0, weight_decay = 0.1, beta1 = 0.9, beta2 = 0.99, clip = 1.0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/options_table.h"
 
+#include "core/text.h"
+
 #include <algorithm>
 
 namespace lamina::gpt {
@@ -28,9 +30,11 @@ Spec one_of(Spec spec, std::string_view words) {
 const std::vector<Spec>& specs() {
   using O = Options;
   static const std::vector<Spec> table = {
-      one_of({"", "preset", "NAME", "toy-cpu, toy or gpt2 (default: toy on a GPU, else toy-cpu)",
+      one_of({"", "preset", "NAME",
+              "toy-cpu, toy, gpt2, gpt2-medium, gpt2-large or gpt2-xl (default: toy on a GPU, else "
+              "toy-cpu)",
               kTrain, &O::preset},
-             "toy-cpu|toy|gpt2"),
+             "toy-cpu|toy|gpt2|gpt2-medium|gpt2-large|gpt2-xl"),
       {"", "config", "FILE", "JSON object of options; flags count more", kTrain, &O::config},
       {"", "device", "DEVICE", "auto, cpu, cuda or cuda:N", kAll, &O::device},
       {"", "threads", "N", "CPU threads; 0: one per core", kAll, &O::threads, 0, 4096},
@@ -53,6 +57,12 @@ const std::vector<Spec>& specs() {
       {"Model", "dropout", "P", "probability in [0, 1)", kTrain, &O::dropout, 0, 0.999},
       {"Model", "bias", "", "biases in linear layers and norms; --bias=false: none", kTrain,
        &O::bias},
+      one_of({"Model", "residual", "TYPE", "of the residual stream: same as --dtype, or f32",
+              kTrain, &O::residual},
+             "same|f32"),
+      {"Model", "recompute", "",
+       "less memory, more time: run blocks again in the backward pass (same bits)", kTrain,
+       &O::recompute},
       one_of({"Model", "dtype", "TYPE", "f32, tf32, bf16 or auto: bf16 on CUDA, f32 on the CPU",
               kTrain | kSample | kEval, &O::dtype},
              "auto|f32|tf32|bf16"),
@@ -97,6 +107,29 @@ const std::vector<Spec>& specs() {
   return table;
 }
 
+namespace {
+
+struct Gpt2Size {
+  std::string_view preset;
+  std::int64_t layers, width;
+  double lr;
+};
+
+/// Sizes: Radford et al. 2019, table 2 (heads of 64). Learning rates: Brown et al. 2020,
+/// https://arxiv.org/abs/2005.14165, table 2.1, for models of these sizes.
+const Gpt2Size& gpt2_size(std::string_view preset) {
+  static constexpr Gpt2Size kSizes[] = {{"gpt2", 12, 768, 6e-4},
+                                        {"gpt2-medium", 24, 1024, 3e-4},
+                                        {"gpt2-large", 36, 1280, 2.5e-4},
+                                        {"gpt2-xl", 48, 1600, 2e-4}};
+  for (const Gpt2Size& size : kSizes) {
+    if (size.preset == preset) return size;
+  }
+  throw UsageError(cat("preset ", preset, " does not exist, expected one of --help"));
+}
+
+}  // namespace
+
 void apply_preset(std::string_view preset, Options& options) {
   options.preset = preset;
   if (preset == "toy-cpu") {
@@ -114,10 +147,12 @@ void apply_preset(std::string_view preset, Options& options) {
     options.lr = 1e-3, options.min_lr = 1e-4, options.warmup = 100;
     options.eval_batches = 200, options.samples = 4;
   } else {
+    const Gpt2Size& size = gpt2_size(preset);
     options.corpus = "standard";
-    options.layers = 12, options.heads = 12, options.width = 768, options.context = 1024;
+    options.layers = size.layers, options.heads = size.width / 64, options.width = size.width;
+    options.context = 1024;
     options.batch = 16, options.steps = 2000, options.beta2 = 0.95;
-    options.lr = 6e-4, options.min_lr = 6e-5, options.warmup = 200;
+    options.lr = size.lr, options.min_lr = size.lr / 10, options.warmup = 200;
     options.eval_batches = 20;
   }
 }

@@ -30,7 +30,7 @@ struct Spec {
 /// Every option but --help, in the order of --help.
 const std::vector<Spec>& specs();
 
-/// Sets what a preset says: "toy-cpu", "toy" or "gpt2".
+/// Sets what a preset says: "toy-cpu", "toy", "gpt2", "gpt2-medium", ...
 void apply_preset(std::string_view preset, Options& options);
 
 /// The options of a command before presets and flags.

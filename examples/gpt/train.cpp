@@ -10,6 +10,7 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/interrupt.h"
 #include "examples/gpt/log.h"
+#include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
 
 #include <algorithm>
@@ -93,7 +94,7 @@ Data open_data(const Options& options) {
   if (options.text.empty()) {
     if (options.random_tokens) {
       const std::int64_t size =
-          options.preset == "gpt2" ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
+          options.preset.starts_with("gpt2") ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
       return {random_source(size, seed), std::nullopt};
     }
     return {corpus_source(options.corpus), data::Vocabulary::builtin()};
@@ -126,6 +127,7 @@ class Trainer {
     model_->to(device_, compute_dtype(options));
     optimizer_.emplace(model_->parameters(), optimizer_options(options));
     evaluator_.emplace(loader_, data::Split::validation, options.eval_batches);
+    plan_ = plan_memory();
   }
 
   /// Returns the exit status.
@@ -187,16 +189,53 @@ class Trainer {
     live_.print(cat("run     ", directory_.string(), ": ", options_.steps, " steps of ",
                     tokens_per_step(), " tokens, ", options_.schedule, " schedule to lr ",
                     scientific(options_.lr)));
+    live_.print(cat("memory  ", plan_.text()));
     log_->write({{"event", "start"},
                  {"preset", options_.preset},
                  {"parameters", model_->parameter_count()},
                  {"data", data_.source->description()},
                  {"device", cat(device_)},
                  {"dtype", options_.dtype},
-                 {"tokens_per_step", tokens_per_step()}});
+                 {"tokens_per_step", tokens_per_step()},
+                 {"memory_plan",
+                  {{"weights", plan_.parameters.weights},
+                   {"gradients", plan_.parameters.gradients},
+                   {"optimizer", plan_.parameters.master + plan_.parameters.moments},
+                   {"activations", plan_.blocks + plan_.rest},
+                   {"logits", plan_.head},
+                   {"needed", plan_.needed()},
+                   {"largest_batch", plan_.largest_batch()}}}});
   }
 
   std::int64_t tokens_per_step() const { return loader_.tokens_per_batch() * options_.accumulate; }
+
+  /// Throws Error with the batch that would fit when this one does not.
+  MemoryPlan plan_memory() {
+    const Tensor tokens = tokens_.slice(0, 0, 1).reshape(tokens_.shape().sub(1, tokens_.rank()));
+    tokens.fill(0.0);
+    const auto plan_of = [this](const Tensor& of) {
+      return gpt::plan_memory(*model_, *optimizer_, batch_of(of));
+    };
+    const auto refuse = [&](const std::string& why) {
+      const std::string memory = bytes_text(device_info(device_).total_memory);
+      const std::int64_t most = plan_of(tokens.slice(1, 0, 1).contiguous()).largest_batch();
+      throw Error(cat("--batch ", options_.batch, " does not fit in the ", memory, " of ", device_,
+                      ", expected at most some ", most, " (or try --recompute)", why));
+    };
+    // A host without memory ends the process instead of saying so.
+    const bool may_be_killed = !device_.is_cuda() && options_.batch > 1;
+    if (may_be_killed &&
+        plan_of(tokens.slice(1, 0, 1).contiguous()).largest_batch() < options_.batch) {
+      refuse("");
+    }
+    try {
+      return plan_of(tokens);
+    } catch (const OutOfMemory& error) {
+      if (options_.batch == 1) throw;
+      refuse(cat(": ", error.what()));
+      throw;
+    }
+  }
 
   /// Queues the next step.
   void train_step() {
@@ -382,6 +421,7 @@ class Trainer {
   std::unique_ptr<Gpt> model_;
   std::optional<nn::AdamW> optimizer_;
   std::optional<Evaluator> evaluator_;
+  MemoryPlan plan_;
   fs::path directory_;
   std::optional<RunLog> log_;
 
@@ -405,7 +445,9 @@ GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
           .context = options.context,
           .vocab = vocabulary_size,
           .dropout = options.dropout,
-          .bias = options.bias};
+          .bias = options.bias,
+          .wide_residual = options.residual == "f32",
+          .recompute = options.recompute};
 }
 
 DType compute_dtype(const Options& options) {

@@ -122,9 +122,11 @@ kernels::StepState AdamW::state() const {
   return state;
 }
 
-std::size_t AdamW::bytes() const {
-  return weights_.bytes() + (master_ ? master_.bytes() : 0) + grads_.bytes() + m_.bytes() +
-         v_.bytes();
+AdamWMemory AdamW::memory() const {
+  return {.weights = weights_.bytes(),
+          .master = master_ ? master_.bytes() : 0,
+          .gradients = grads_.bytes(),
+          .moments = m_.bytes() + v_.bytes()};
 }
 
 }  // namespace lamina::nn

@@ -20,6 +20,13 @@ struct AdamWOptions {
   float max_norm = 0.0F;       // of all gradients together; 0: no clipping
 };
 
+/// Bytes.
+struct AdamWMemory {
+  std::size_t weights = 0, master = 0, gradients = 0, moments = 0;
+
+  std::size_t total() const { return weights + master + gradients + moments; }
+};
+
 class AdamW {
  public:
   /// Moves the parameters (all of one dtype on one device) and their gradients into flat buffers:
@@ -46,8 +53,7 @@ class AdamW {
 
   const AdamWOptions& options() const { return options_; }
 
-  /// Bytes of weights, master weights, gradients and moments.
-  std::size_t bytes() const;
+  AdamWMemory memory() const;
 
  private:
   std::vector<Var> parameters_;

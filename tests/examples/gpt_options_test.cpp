@@ -116,6 +116,19 @@ TEST(GptOptions, HasTheHyperParametersOfNanoGptInToy) {
   EXPECT_EQ(options.eval_batches, 200);
 }
 
+TEST(GptOptions, HasTheSizesOfGpt2) {
+  const std::int64_t sizes[][3] = {{12, 12, 768}, {24, 16, 1024}, {36, 20, 1280}, {48, 25, 1600}};
+  const std::string names[] = {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"};
+  for (std::size_t i = 0; i < std::size(names); ++i) {
+    const Options options = parse({"--preset", names[i], "--device", "cpu"});
+    EXPECT_EQ(options.layers, sizes[i][0]);
+    EXPECT_EQ(options.heads, sizes[i][1]);
+    EXPECT_EQ(options.width, sizes[i][2]);
+    EXPECT_EQ(options.context, 1024);
+    EXPECT_LT(options.min_lr, options.lr);
+  }
+}
+
 TEST(GptOptions, ValuesComeFromPresetThenConfigThenFlags) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("run.json");

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 // lamina-gpt in this process: its data, model, evaluation, checkpoints and samples.
+#include "core/caching_allocator.h"
+#include "core/storage.h"
+#include "core/text.h"
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
+#include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
 #include "tests/examples/gpt_case.h"
 
@@ -167,6 +171,62 @@ TEST(GptModel, IsCausal) {
   const std::size_t row = 128;  // padded vocabulary
   EXPECT_TRUE(std::equal(before.begin(), before.begin() + 10 * row, after.begin()));
   EXPECT_FALSE(std::equal(before.begin() + 10 * row, before.end(), after.begin() + 10 * row));
+}
+
+/// The plan for a small model, and what must not change by making it.
+struct Planned {
+  explicit Planned(std::int64_t batch, bool recomputes = false) {
+    seed(6);
+    GptConfig config = small_config();
+    config.dropout = 0.1;
+    config.recompute = recomputes;
+    Gpt model(config);
+    nn::AdamW optimizer(model.parameters(), {});
+    const auto source = corpus_source("easy");
+    const Batch tokens = TokenLoader(*source, batch, 16, kCpu).batch(Split::train, 0);
+    const std::vector<float> weights = model.tokens.weight.value().to_vector<float>();
+    const std::uint64_t offset = default_generator().offset();
+    plan = plan_memory(model, optimizer, tokens);
+    EXPECT_EQ(default_generator().offset(), offset);
+    EXPECT_EQ(model.tokens.weight.value().to_vector<float>(), weights);
+    EXPECT_FALSE(model.tokens.weight.grad());
+
+    const auto memory = new_allocator(kCpu);
+    const AllocatorScope scope(kCpu, *memory);
+    backward(model.loss(tokens.inputs, tokens.targets));
+    optimizer.step();
+    step_peak = memory->stats().peak_live;
+  }
+
+  MemoryPlan plan;
+  std::size_t step_peak = 0;
+};
+
+TEST(GptMemoryPlan, IsWhatAStepNeeds) {
+  const Planned small(2), large(8), again(8, true);
+  EXPECT_EQ(large.plan.peak, large.step_peak);
+  EXPECT_EQ(large.plan.batch, 8);
+  EXPECT_EQ(large.plan.parameters.weights, large.plan.parameters.gradients);
+  EXPECT_EQ(large.plan.parameters.moments, 2 * large.plan.parameters.weights);
+  EXPECT_EQ(large.plan.parameters.master, 0U);
+  EXPECT_GT(large.plan.blocks, 3 * small.plan.blocks);
+  constexpr std::size_t kLogits = 8U * 16U * 128U * sizeof(float);
+  EXPECT_GE(large.plan.head, kLogits);
+  EXPECT_LT(large.plan.head, kLogits + 8U * 1024U);
+  EXPECT_GE(large.plan.eval, kLogits);
+  EXPECT_LT(again.plan.blocks, large.plan.blocks / 3);
+  EXPECT_LT(again.plan.peak, large.plan.peak);
+  EXPECT_LE(large.plan.blocks + large.plan.rest + large.plan.head, large.plan.peak);
+  EXPECT_THAT(large.plan.text(), HasSubstr("logits 64.5 KiB"));
+}
+
+TEST(GptMemoryPlan, FindsTheLargestBatchThatFits) {
+  MemoryPlan plan{.peak = 300, .eval = 100, .device = 2000, .batch = 4, .layers = 1};
+  plan.parameters = {.weights = 100, .master = 0, .gradients = 100, .moments = 200};
+  EXPECT_EQ(plan.needed(), 800U);
+  EXPECT_EQ(plan.largest_batch(), 15);  // (1900 - 400) / 100
+  plan.device = 400;
+  EXPECT_EQ(plan.largest_batch(), 0);
 }
 
 TEST(GptEvaluator, MeasuresTheLossOfTheModelAndTheFloorOfItsWindows) {

@@ -235,6 +235,33 @@ TEST(GptTrain, OneAndTwoThreadsGiveIdenticalWeights) {
   EXPECT_THAT(logs[0].back()["weights"].get<std::string>(), HasSubstr("0x"));
 }
 
+TEST(GptTrain, RecomputingGivesIdenticalWeightsInLessMemory) {
+  const TemporaryDirectory directory;
+  std::vector<std::vector<json>> logs;
+  std::vector<std::int64_t> activations;
+  for (const std::string recompute : {"false", "true"}) {
+    const std::string out = directory.file(recompute);
+    const Outcome outcome = train_tiny(
+        out, {"--steps", "10", "--dropout", "0.1", "--log-every", "5", "--recompute=" + recompute});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    logs.push_back(timeless_log(out));
+    json start;
+    std::ifstream(out + "/log.jsonl") >> start;
+    activations.push_back(start["memory_plan"]["activations"].get<std::int64_t>());
+  }
+  EXPECT_LT(activations[1], activations[0] / 2);
+  EXPECT_EQ(logs[0], logs[1]);
+}
+
+TEST(GptTrain, RefusesABatchThatDoesNotFitAndLeavesNothing) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome = train_tiny(out, {"--layers", "200", "--batch", "65536"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.errors, HasSubstr("--batch 65536 does not fit in the "));
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST(GptTrain, AnotherSeedGivesOtherWeights) {
   const TemporaryDirectory directory;
   for (const std::string number : {"1", "2"}) {
@@ -262,7 +289,8 @@ TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
 
 TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
   const TemporaryDirectory directory;
-  const std::vector<std::vector<std::string>> kinds = {{}, {"--accumulate", "2"}};
+  const std::vector<std::vector<std::string>> kinds = {
+      {}, {"--accumulate", "2"}, {"--recompute", "--layers", "3"}, {"--residual", "f32"}};
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     std::vector<std::vector<json>> logs;
     for (const std::string eager : {"false", "true"}) {
