@@ -68,7 +68,8 @@ bool parse_switch(const Spec& spec, const std::string& text) {
 }
 
 bool names_path(const Spec& spec) {
-  return spec.name == "out" || spec.name == "config" || spec.name == "text";
+  return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
+         spec.name == "gemm-plans";
 }
 
 void assign(const Spec& spec, const std::string& text, Options& options) {

@@ -49,6 +49,8 @@ struct Options {
   std::int64_t eval_every = 250, eval_batches = 20;
   std::int64_t log_every = 0;  // 0: 10 on the CPU, 50 on CUDA
   bool profile = false, eager = false;
+  std::string gemm_plans = "auto";
+  bool gemm_report = false;
 
   std::int64_t samples = 3, sample_chars = 0, top_k = 0;
   double temperature = 1.0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/train.h"
 
+#include "core/kernels/gemm_plans.h"
 #include "core/step_graph.h"
 #include "core/storage.h"
 #include "core/text.h"
@@ -8,6 +9,7 @@
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
+#include "examples/gpt/gemm_plan_file.h"
 #include "examples/gpt/interrupt.h"
 #include "examples/gpt/log.h"
 #include "examples/gpt/memory_plan.h"
@@ -121,6 +123,7 @@ class Trainer {
             empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
         upload_(device_, tokens_.bytes()),
         graph_(device_),
+        plans_(options.gemm_plans, device_),
         tf32_(options.dtype == "tf32") {
     seed(static_cast<std::uint64_t>(options.seed));
     model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
@@ -167,6 +170,7 @@ class Trainer {
       if (step_ == options_.steps) profiling_.reset();
       const bool is_last = step_ == options_.steps;
       if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
+      if (step_ == 1) plans_.save(directory_ / "gemm_plans.txt");
       if (!is_last && options_.eval_every > 0 && step_ % options_.eval_every == 0) evaluate();
     }
     profiling_.reset();
@@ -211,6 +215,7 @@ class Trainer {
 
   /// Throws Error with the batch that would fit when this one does not.
   MemoryPlan plan_memory() {
+    const TimeGemms timed(plans_.is_used());
     const Tensor tokens = tokens_.slice(0, 0, 1).reshape(tokens_.shape().sub(1, tokens_.rank()));
     tokens.fill(0.0);
     const auto plan_of = [this](const Tensor& of) {
@@ -259,6 +264,7 @@ class Trainer {
   /// Forward, backward and update from the tokens that are there: the same work every time, so that
   /// it can be captured.
   void update() {
+    const TimeGemms timed(plans_.is_used());  // its first products; sampling has too many shapes
     for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
       const auto [inputs, targets] = batch_of(
           tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
@@ -366,6 +372,7 @@ class Trainer {
     save("last.safetensors");
     if (evaluated_step_ != step_) evaluate();
     if (profile_) console_.out << profile_->table() << std::flush;
+    if (options_.gemm_report) console_.out << gemm_report(device_) << std::flush;
     if (interrupt_.signal() != 0) return stop();
     const double tokens = static_cast<double>(step_ * tokens_per_step());
     const double rate = trained_seconds_ > 0.0 ? tokens / trained_seconds_ : 0.0;
@@ -417,6 +424,7 @@ class Trainer {
   Tensor tokens_;  // of the step, [accumulate, 2, batch, context], i32
   Upload upload_;
   StepGraph graph_;
+  GemmPlanFile plans_;
   AllowTf32 tf32_;
   std::unique_ptr<Gpt> model_;
   std::optional<nn::AdamW> optimizer_;

@@ -48,7 +48,10 @@ struct Outcome {
   std::string out, errors;
 };
 
+/// With a cache directory of the tests' own, where timed plans of matrix products are kept.
 inline Outcome run(const std::vector<std::string>& arguments) {
+  static const TemporaryDirectory cache;
+  setenv("XDG_CACHE_HOME", cache.file("").c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
   std::ostringstream out, errors;
   Console console{.out = out, .errors = errors};
   const int status = run_command(arguments, console);

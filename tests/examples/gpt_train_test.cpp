@@ -11,6 +11,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <signal.h>
 #include <sstream>
@@ -270,6 +271,16 @@ TEST(GptTrain, AnotherSeedGivesOtherWeights) {
   EXPECT_NE(weights_of(directory.file("1")), weights_of(directory.file("2")));
 }
 
+TEST(GptTrain, HasNoPlansOfMatrixProductsOnTheCpu) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run"), plans = directory.file("plans.txt");
+  const Outcome outcome = train_tiny(out, {"--steps", "1", "--gemm-report", "--gemm-plans", plans});
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_EQ(outcome.out.find("TFLOP/s  of first"), std::string::npos);
+  EXPECT_FALSE(fs::exists(plans));
+  EXPECT_FALSE(fs::exists(out + "/gemm_plans.txt"));
+}
+
 using CudaGpt = testing::CudaTest;
 
 TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
@@ -305,6 +316,39 @@ TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
     }
     EXPECT_EQ(logs[0], logs[1]);
   }
+}
+
+TEST_F(CudaGpt, KeepsThePlansOfMatrixProductsInAFile) {
+  const TemporaryDirectory directory;
+  const std::string plans = directory.file("cache/plans.txt");
+  const auto text_of = [](const std::string& path) {
+    std::ifstream file(path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const auto train = [&](const std::string& name) {
+    const Outcome outcome = train_tiny(
+        directory.file(name), {"--device", "cuda", "--steps", "5", "--width", "256", "--context",
+                               "128", "--batch", "32", "--gemm-plans", plans, "--gemm-report"});
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    EXPECT_THAT(outcome.out, HasSubstr("TFLOP/s  of first  choice"));
+    return text_of(plans);
+  };
+  const std::string first = train("first");
+  EXPECT_THAT(first, HasSubstr("m 4096, n 768, k 256"));
+  EXPECT_EQ(text_of(directory.file("first/gemm_plans.txt")), first);
+  EXPECT_EQ(train("second"), first);
+  EXPECT_EQ(weights_of(directory.file("second")), weights_of(directory.file("first")));
+}
+
+TEST_F(CudaGpt, RefusesAFileThatIsNotOneOfPlans) {
+  const TemporaryDirectory directory;
+  const std::string plans = directory.file("plans.txt");
+  std::ofstream(plans) << "something else\n";
+  const Outcome outcome =
+      train_tiny(directory.file("run"), {"--device", "cuda", "--gemm-plans", plans});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.errors, HasSubstr("--gemm-plans " + plans + ": gemm: a line of the plans"));
+  EXPECT_FALSE(fs::exists(directory.file("run")));
 }
 
 TEST_F(CudaGpt, FollowsTheCpu) {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/gemm_plan_file.h"
+
+#include "core/error.h"
+#include "core/kernels/gemm_plans.h"
+#include "core/text.h"
+#include "examples/gpt/log.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <unistd.h>
+#include <variant>
+
+namespace lamina::gpt {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// $XDG_CACHE_HOME/lamina or ~/.cache/lamina; empty without a home.
+fs::path cache_directory() {
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache != '\0') return fs::path(cache) / "lamina";
+  const char* const home = std::getenv("HOME");
+  return home != nullptr && *home != '\0' ? fs::path(home) / ".cache" / "lamina" : fs::path();
+}
+
+std::string text_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file) text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+GemmPlanFile::GemmPlanFile(const std::string& option, Device device)
+    : stream_(current_stream(device)) {
+  if (!device.is_cuda() || option == "none") return;
+  is_asked_for_ = option != "auto";
+  const fs::path cache = cache_directory();
+  path_ = is_asked_for_ ? fs::path(option) : cache.empty() ? cache : cache / "gemm_plans.txt";
+  if (!is_used()) return;
+  load();
+  saved_ = text_of(path_);
+}
+
+void GemmPlanFile::load() const {
+  std::error_code error;
+  const bool exists = fs::exists(path_, error);
+  if (is_asked_for_ && exists && (!fs::is_regular_file(path_, error) || !std::ifstream(path_))) {
+    throw Error(cat("--gemm-plans ", path_.string(),
+                    " cannot be read, expected a file of plans or a name for a new one"));
+  }
+  try {
+    std::visit([&](auto typed) { kernels::load_gemm_plans(text_of(path_), typed); }, stream_);
+  } catch (const Error& bad) {
+    // The cache is made anew; what the user names is not.
+    if (is_asked_for_) throw Error(cat("--gemm-plans ", path_.string(), ": ", bad.what()));
+  }
+}
+
+void GemmPlanFile::save(const fs::path& copy) {
+  if (!is_used()) return;
+  const auto plans = [&] {
+    return std::visit([](auto typed) { return kernels::gemm_plans(typed); }, stream_);
+  };
+  write_file(copy, plans());
+  if (plans() == saved_) return;
+  load();  // what another process has written since
+  saved_ = plans();
+  try {
+    write();
+  } catch (const Error&) {
+    if (is_asked_for_) throw;
+  }
+}
+
+/// Through a file beside it, so that no reader sees half of it.
+void GemmPlanFile::write() const {
+  std::error_code error;
+  if (path_.has_parent_path()) fs::create_directories(path_.parent_path(), error);
+  const fs::path draft = cat(path_.string(), ".", getpid());
+  write_file(draft, saved_);
+  fs::rename(draft, path_, error);
+  if (!error) return;
+  std::error_code ignored;
+  fs::remove(draft, ignored);
+  throw Error(cat("--gemm-plans ", path_.string(), ": ", error.message()));
+}
+
+std::string gemm_report(Device device) {
+  return std::visit([](auto typed) { return kernels::gemm_report(typed); }, current_stream(device));
+}
+
+}  // namespace lamina::gpt
