@@ -34,6 +34,10 @@ def output_of(command):
         return ""
 
 
+def today():
+    return datetime.date.today().isoformat()
+
+
 def machine():
     names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
              if line.startswith("model name")]
@@ -97,7 +101,7 @@ def main():
         arguments += ["--text", args.text]
     runs = [run(args.program, [*arguments, "--seed", seed]) for seed in args.seeds.split(",")]
     document = {"case": args.case, "commit": args.commit,
-                "date": datetime.date.today().isoformat(), "machine": machine(), "runs": runs}
+                "date": today(), "machine": machine(), "runs": runs}
     path = pathlib.Path(args.result)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

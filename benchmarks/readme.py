@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Writes the generated parts of README.md: the tables of results from the JSON under benchmarks/results,
-and the example from examples/readme_example/main.cpp. A part is what lies between "<!-- NAME, written by
-benchmarks/readme.py -->" and the next "<!-- end -->".
+"""Writes the generated parts of README.md and docs/performance.md: the tables of results from the JSON under
+benchmarks/results, and the example from examples/readme_example/main.cpp. A part is what lies between
+"<!-- NAME, written by benchmarks/readme.py -->" and the next "<!-- end -->".
 
-Usage: python3 benchmarks/readme.py [--check]     --check fails when README.md is not up to date
+Usage: python3 benchmarks/readme.py [--check]     --check fails when one of them is not up to date
 """
 import json
 import pathlib
@@ -12,6 +12,14 @@ import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from gpt_cases import CASES, TITLES
+from gpt_floor import parts
+
+FILES = ("README.md", "docs/performance.md")
+STEPS = "nvidia-h200/training_step.json"
+NO_STEPS = f"Not measured yet: there is no benchmarks/results/{STEPS}."
 END = "<!-- end -->"
 
 
@@ -75,16 +83,91 @@ def layer_norm():
         f"PyTorch {document['machine']['torch']}, {document['date']}; `{document['command']}`"])
 
 
+def fastest(rows, case, implementation, variant=""):
+    """The fastest row of a case, or None."""
+    found = [row for row in rows if row["ms"] and (row["case"], row["implementation"]) == (case, implementation)
+             and row["variant"].startswith(variant)]
+    return min(found, key=lambda row: row["ms"]["median"], default=None)
+
+
+def milliseconds(row):
+    return f"{row['ms']['median']:.2f} ({row['ms']['p10']:.2f} to {row['ms']['p90']:.2f})" if row else ""
+
+
+def origin(document):
+    versions = sorted({f", PyTorch {row['torch']}" for row in document["rows"] if "torch" in row})
+    return (f"{document['machine']['gpu']}{''.join(versions)}, {document['date']}, commit "
+            f"{document['commit'][:10]}; `{document['command']}`")
+
+
+def steps():
+    """What benchmarks/training_step.py measured, or None before it has."""
+    return load(STEPS) if (ROOT / "benchmarks" / "results" / STEPS).exists() else None
+
+
+def training_step():
+    """Lamina beside the fastest PyTorch, by case."""
+    document = steps()
+    if not document:
+        return NO_STEPS
+    rows = []
+    for case in CASES:
+        ours, peer = (fastest(document["rows"], case, name) for name in ("lamina", "pytorch"))
+        if not ours:
+            continue
+        ratio = f"{peer['ms']['median'] / ours['ms']['median']:.2f}" if peer else ""
+        memory = " / ".join(f"{row['peak_memory_bytes'] / 2**30:.1f}" for row in (ours, peer) if row)
+        rows.append((TITLES[case], f"**{milliseconds(ours)}**", f"{ours['tokens_per_second'] / 1e3:,.0f} k",
+                     f"{ours['mfu_measured_peak']:.1%} / {ours['mfu_datasheet']:.1%}",
+                     f"{milliseconds(peer)} {peer['variant']}" if peer else "", ratio, memory))
+    header = ("model, batch", "Lamina, ms/step", "tokens/s", "MFU of measured / datasheet peak",
+              "fastest PyTorch, ms/step", "times faster", "peak memory, GiB")
+    return "\n".join([table(header, rows), "", origin(document)])
+
+
+def training_step_variants():
+    """Every variant of every case, in ms per step."""
+    document = steps()
+    if not document:
+        return NO_STEPS
+    variants = list(dict.fromkeys((row["implementation"], row["variant"]) for row in document["rows"]))
+    cases = [case for case in CASES if any(row["case"] == case for row in document["rows"])]
+    rows = [(f"{implementation} {variant}",
+             *(milliseconds(fastest(document["rows"], case, implementation, variant)) for case in cases))
+            for implementation, variant in variants]
+    return table(("ms/step", *(TITLES[case] for case in cases)), rows)
+
+
+def training_step_floor():
+    """FLOPs, bytes and floor of each part, for two batches."""
+    cases = ("gpt2_b16", "gpt2_b64")
+    columns = [parts(CASES[case]) for case in cases]
+
+    def cells(flops, moved, ms):
+        return f"{flops * 1e-12:.2f}" if flops else "", f"{moved * 1e-9:.2f}", f"{ms:.2f}"
+
+    rows = [(same[0].name, *(text for part in same for text in cells(part.flops, part.bytes, part.ms)))
+            for same in zip(*columns)]
+    totals = [cells(*(sum(getattr(part, name) for part in column) for name in ("flops", "bytes", "ms")))
+              for column in columns]
+    rows.append(("**all**", *(f"**{text}**" for total in totals for text in total)))
+    header = ("part, all layers together",
+              *(f"{CASES[case].batch} x {CASES[case].context}: {unit}" for case in cases
+                for unit in ("TFLOP", "GB", "ms")))
+    return table(header, rows)
+
+
 def example():
     lines = (ROOT / "examples" / "readme_example" / "main.cpp").read_text(encoding="utf-8").splitlines()
     return "\n".join(["```cpp", *lines[2:], "```"])  # without the licence and the first comment
 
 
-PARTS = {"example": example, "results": training, "layer_norm": layer_norm}
+PARTS = {"example": example, "results": training, "layer_norm": layer_norm, "training_step": training_step,
+         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor}
 
 
 def generate(text):
-    """README.md with its parts written anew."""
+    """A file's text with its parts written anew."""
     begin = re.compile(r"<!-- (\w+), written by benchmarks/readme.py -->\n")
     pieces = begin.split(text)  # text, name, text, name, text, ...
     new = pieces[0]
@@ -94,14 +177,14 @@ def generate(text):
 
 
 def main():
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    new = generate(text)
-    if "--check" in sys.argv[1:]:
-        if new != text:
-            sys.exit("readme: README.md is not what benchmarks/readme.py writes; run it")
-        return
-    path.write_text(new, encoding="utf-8")
+    for name in FILES:
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        new = generate(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(new, encoding="utf-8")
+        elif new != text:
+            sys.exit(f"readme: {name} is not what benchmarks/readme.py writes; run it")
 
 
 if __name__ == "__main__":
