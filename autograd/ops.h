@@ -155,6 +155,22 @@ Var cross_entropy(const Var& logits, const Tensor& targets,
                   const CrossEntropyOptions& options = {});
 Var cross_entropy(Var&& logits, const Tensor& targets, const CrossEntropyOptions& options = {});
 
+struct LinearCrossEntropyOptions {
+  std::int32_t ignore_index = -100;  // as CrossEntropyOptions
+  std::int64_t classes = 0;
+  std::int64_t rows = 8192;  // of logits that exist at a time
+};
+
+/// cross_entropy(linear(x, weight), targets) whose logits exist for `rows` rows at a time, so that
+/// memory does not grow with them. The products of the backward pass, too, are made here, which
+/// leaves their results to wait for it: a gradient the size of x, and one of weight in f32 (f64 for
+/// f64). The gradient of x is rounded once more than that of the two ops: when it has been
+/// multiplied by the gradient of the result over the number of targets that count.
+/// x: [..., in]; weight: [classes, in]; targets: i32, the leading dimensions of x. Result: [], f32
+/// (f64 for f64).
+Var linear_cross_entropy(const Var& x, const Var& weight, const Tensor& targets,
+                         const LinearCrossEntropyOptions& options = {});
+
 // ---- reductions and views
 // ------------------------------------------------------------------------
 

@@ -57,17 +57,13 @@ void write_gradient(const GradientRow<T>& row, std::int64_t classes, std::int64_
 
 }  // namespace
 
-std::int64_t workspace_bytes(const CrossEntropy&, CpuStream) {
-  return 0;
-}
-
-void run(const CrossEntropy& args, CpuStream) {
+void run(const CrossEntropy& args, CpuStream stream) {
   const std::int64_t count = check_targets(args);
   const auto* const targets = args.targets.as<std::int32_t>();
   dispatch_float(args.logits.dtype, args.kName, [&]<class T>() {
     T* const losses = args.losses.as<T>();
     T* const lse = args.lse.as<T>();
-    const T factor = count > 0 ? T{1} / static_cast<T>(count) : T{0};
+    const T factor = !args.count ? T{1} : count > 0 ? T{1} / static_cast<T>(count) : T{0};
     cpu::parallel_rows(args.logits.rows, args.classes, [&](std::int64_t row) {
       const T* const logits = cpu::row_of<T>(args.logits, row);
       const T largest = cpu::lane_max(logits, args.classes);
@@ -85,22 +81,37 @@ void run(const CrossEntropy& args, CpuStream) {
                          .is_ignored = is_ignored},
                         args.classes, args.dlogits.cols, GradWrite::overwrite);
     });
-    const T total =
-        cpu::lane_sum<T>(args.logits.rows, [&](std::int64_t row) { return losses[row]; });
+  });
+  if (!args.loss) return;
+  run(CrossEntropyMean{args.losses, args.targets, args.ignore_index, args.loss, args.count},
+      stream);
+}
+
+void run(const CrossEntropyMean& args, CpuStream) {
+  const auto* const targets = args.targets.as<std::int32_t>();
+  const std::int64_t rows = args.losses.size;
+  dispatch_float(args.losses.dtype, args.kName, [&]<class T>() {
+    const T* const losses = args.losses.as<T>();
+    const auto count = rows - std::count(targets, targets + rows, args.ignore_index);
+    const T total = cpu::lane_sum<T>(rows, [&](std::int64_t row) { return losses[row]; });
     *args.loss.as<T>() = count > 0 ? total / static_cast<T>(count) : T{0};
     *args.count.as<T>() = static_cast<T>(count);
   });
 }
 
 void run(const CrossEntropyScale& args, CpuStream) {
-  dispatch_float(args.dlogits.dtype, args.kName, [&]<class T>() {
-    const T factor = *args.dloss.as<T>();
+  dispatch_float(args.gradient.dtype, args.kName, [&]<class T>() {
+    T factor = *args.dloss.as<T>();
+    if (args.count) {
+      const T count = *args.count.as<T>();
+      factor = count > T{0} ? factor / count : T{0};
+    }
     if (factor == T{1}) return;
-    cpu::parallel_rows(args.dlogits.rows, args.dlogits.cols, [&](std::int64_t row) {
-      T* const dlogits = cpu::row_of<T>(args.dlogits, row);
+    cpu::parallel_rows(args.gradient.rows, args.gradient.cols, [&](std::int64_t row) {
+      T* const gradient = cpu::row_of<T>(args.gradient, row);
 #pragma omp simd
-      for (std::int64_t c = 0; c < args.dlogits.cols; ++c)
-        dlogits[c] *= factor;
+      for (std::int64_t c = 0; c < args.gradient.cols; ++c)
+        gradient[c] *= factor;
     });
   });
 }

@@ -139,10 +139,10 @@ struct CrossEntropyBackwardBody {
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kBlockThreads)
-    scale_rows(T* values, const float* __restrict__ factor, std::int64_t rows, std::int64_t cols,
-               std::int64_t stride) {
+    scale_rows(T* values, const float* __restrict__ factor, const float* __restrict__ count,
+               std::int64_t rows, std::int64_t cols, std::int64_t stride) {
   wait_for_previous_kernel();
-  const float by = *factor;
+  const float by = !count ? *factor : *count > 0.0F ? *factor / *count : 0.0F;
   if (by == 1.0F) return;
   for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     for (std::int64_t col = std::int64_t{threadIdx.x} * kWidth; col < cols;
@@ -170,8 +170,10 @@ void launch_rows(const CrossEntropy& args, CudaStream stream) {
     dispatch_width<loop_width<T>()>(aligned, [&]<int kWidth>() {
       if (args.dlogits) {
         launch_kernel(cross_entropy_rows<T, kGroup, kWidth, true>,
-                      {.grid = dim3(blocks), .block = dim3(kThreads<kGroup>)}, stream,
-                      forward_args<T>(args));
+                      {.grid = dim3(blocks),
+                       .block = dim3(kThreads<kGroup>),
+                       .may_start_early = starts_early(args)},
+                      stream, forward_args<T>(args));
       } else {
         cross_entropy_rows<T, kGroup, kWidth, false>
             <<<blocks, kThreads<kGroup>, 0, stream.handle>>>(forward_args<T>(args));
@@ -182,14 +184,10 @@ void launch_rows(const CrossEntropy& args, CudaStream stream) {
 
 }  // namespace
 
-std::int64_t workspace_bytes(const CrossEntropy&, CudaStream) {
-  return 0;
-}
-
 void run(const CrossEntropy& args, CudaStream stream) {
   const std::int64_t rows = args.logits.rows;
   const auto* targets = args.targets.as<const std::int32_t>();
-  if (args.dlogits) {
+  if (starts_early(args)) {
     // Not by launch_kernel(): the kernel after it reads logits before it waits, so all that was
     // queued before must be complete when this one starts.
     count_targets<<<1, kMeanThreads, 0, stream.handle>>>(targets, args.count.as<float>(), rows,
@@ -205,23 +203,29 @@ void run(const CrossEntropy& args, CudaStream stream) {
       }
     });
   }
+  if (!args.loss) return;
+  run(CrossEntropyMean{args.losses, args.targets, args.ignore_index, args.loss, args.count},
+      stream);
+}
+
+void run(const CrossEntropyMean& args, CudaStream stream) {
   launch_kernel(cross_entropy_mean, {.grid = dim3(1), .block = dim3(kMeanThreads)}, stream,
-                args.losses.as<const float>(), targets, args.loss.as<float>(),
-                args.count.as<float>(), rows, args.ignore_index);
+                args.losses.as<const float>(), args.targets.as<const std::int32_t>(),
+                args.loss.as<float>(), args.count.as<float>(), args.losses.size, args.ignore_index);
 }
 
 void run(const CrossEntropyScale& args, CudaStream stream) {
   constexpr int kBlocksAtOnce = 8;  // per multiprocessor; few, as they seldom have anything to do
-  const Rows& dlogits = args.dlogits;
-  if (dlogits.elements() == 0) return;
+  const Rows& gradient = args.gradient;
+  if (gradient.elements() == 0) return;
   const std::int64_t room =
       std::int64_t{kBlocksAtOnce} * device_info({DeviceKind::cuda, stream.device}).multiprocessors;
-  const auto blocks = static_cast<unsigned>(std::min(dlogits.rows, room));
-  dispatch_cuda_float(dlogits.dtype, CrossEntropyScale::kName, [&]<class T>() {
-    dispatch_width<loop_width<T>()>(are_vector_aligned({dlogits}), [&]<int kWidth>() {
+  const auto blocks = static_cast<unsigned>(std::min(gradient.rows, room));
+  dispatch_cuda_float(gradient.dtype, CrossEntropyScale::kName, [&]<class T>() {
+    dispatch_width<loop_width<T>()>(are_vector_aligned({gradient}), [&]<int kWidth>() {
       launch_kernel(scale_rows<T, kWidth>, {.grid = dim3(blocks), .block = dim3(kBlockThreads)},
-                    stream, dlogits.as<T>(), args.dloss.as<const float>(), dlogits.rows,
-                    dlogits.cols, dlogits.stride);
+                    stream, gradient.as<T>(), args.dloss.as<const float>(),
+                    args.count.as<const float>(), gradient.rows, gradient.cols, gradient.stride);
     });
   });
 }

@@ -69,7 +69,7 @@ struct ForwardArgs {
   const T* logits;              // [rows, cols], `stride` from row to row
   T* dlogits;                   // the same with `dstride`; may be logits
   const std::int32_t* targets;  // [rows]
-  const float* count;           // [1]; for dlogits
+  const float* count;           // [1], for dlogits; or nullptr
   float* losses;                // [rows], out
   float* lse;                   // [rows], out
   std::int64_t rows, cols, classes, stride, dstride;
@@ -88,9 +88,16 @@ struct ForwardArgs {
 
   __device__ __forceinline__ GradientRow gradient(const Target& target,
                                                   const device::ExpSum& total) const {
-    return {total.reference + log2f(total.sum), target.if_class(1.0F / *count), target};
+    return {total.reference + log2f(total.sum), target.if_class(count ? 1.0F / *count : 1.0F),
+            target};
   }
 };
+
+/// Whether the kernel of the rows comes after one that counts them, and need not wait to read
+/// logits.
+inline bool starts_early(const CrossEntropy& args) {
+  return args.dlogits && args.count;
+}
 
 template <class T>
 ForwardArgs<T> forward_args(const CrossEntropy& args) {

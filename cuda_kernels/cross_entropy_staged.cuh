@@ -207,7 +207,8 @@ void launch_staged(const CrossEntropy& args, const DeviceInfo& gpu, CudaStream s
   launch_kernel(cross_entropy_staged<T>,
                 {.grid = dim3(static_cast<unsigned>(blocks)),
                  .block = dim3(kStagedThreads),
-                 .shared_bytes = static_cast<std::size_t>(bytes)},
+                 .shared_bytes = static_cast<std::size_t>(bytes),
+                 .may_start_early = starts_early(args)},
                 stream, forward_args<T>(args));
 }
 

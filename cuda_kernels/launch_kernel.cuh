@@ -35,6 +35,7 @@ struct LaunchShape {
   dim3 grid, block;
   std::size_t shared_bytes = 0;  // dynamic; beyond 48 KiB the kernel's limit must have been raised
   int cluster = 0;               // blocks; divides grid.x; 0: none
+  bool may_start_early = true;   // false: starts when all that was queued before is complete
 };
 
 /// Whether the code that the device runs for `kernel` was compiled for sm_90 or later: older code
@@ -52,7 +53,7 @@ void launch_kernel(void (*kernel)(Params...), const LaunchShape& shape, CudaStre
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream.handle);
   config.attrs = attributes;
-  if (can_wait(reinterpret_cast<const void*>(kernel), stream.device)) {
+  if (shape.may_start_early && can_wait(reinterpret_cast<const void*>(kernel), stream.device)) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
   }

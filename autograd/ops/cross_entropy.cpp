@@ -30,8 +30,7 @@ struct Operands {
             .losses = flat(losses),
             .lse = flat(lse),
             .loss = flat(loss),
-            .count = flat(count),
-            .workspace = {}};
+            .count = flat(count)};
   }
 };
 
@@ -68,7 +67,7 @@ bool may_overwrite(const Var& input) {
 
 /// The logits stay until the backward pass, which reads them again.
 Var keep_logits(const Var& input, const Operands& operands) {
-  ops::launch_with_workspace(operands.logits, operands.forward());
+  launch(stream_of(operands.logits), operands.forward());
   return record(kOp, {input}, {operands.loss},
                 [logits = operands.logits, ids = operands.ids, lse = operands.lse,
                  count = operands.count, classes = operands.classes,
@@ -99,11 +98,12 @@ Var keep_logits(const Var& input, const Operands& operands) {
 Var overwrite_logits(const Var& input, const Operands& operands) {
   kernels::CrossEntropy args = operands.forward();
   args.dlogits = args.logits;
-  ops::launch_with_workspace(operands.logits, args);
+  launch(stream_of(operands.logits), args);
   return record(kOp, {input}, {operands.loss},
                 [dlogits = operands.logits](std::span<const Tensor> d, Grads& grads) {
                   launch(stream_of(dlogits),
-                         kernels::CrossEntropyScale{.dloss = flat(d[0]), .dlogits = rows(dlogits)});
+                         kernels::CrossEntropyScale{
+                             .dloss = flat(d[0]), .count = {}, .gradient = rows(dlogits)});
                   grads.give(0, dlogits);
                 })[0];
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Contracts: softmax cross-entropy over rows of logits, and its gradient, in place if asked.
 // Training takes both from one call that reads the logits once and writes the gradient over them;
-// where the logits must stay, the gradient is a call of its own.
+// where the logits must stay, the gradient is a call of its own. Logits that never exist as a whole
+// take a call for each part, and one that makes the mean of their losses.
 #pragma once
 
 #include "core/stream.h"
@@ -17,7 +18,8 @@ namespace lamina::kernels {
 /// target that is neither ignore_index nor in [0, classes) gives NaN on CUDA and an Error on the
 /// CPU. With dlogits, also
 /// dlogits[r, c] = (exp(logits[r, c] - lse[r]) - (c == target)) / count[0]; 0 for ignored rows and
-/// padding columns: the gradient of the loss.
+/// padding columns: the gradient of the loss. Without loss and count, for a part of the rows:
+/// neither is made, and dlogits are not divided by the count, which only all rows together give.
 struct CrossEntropy {
   static constexpr std::string_view kName = "cross_entropy";
   Rows logits;           // [rows, cols], in
@@ -26,10 +28,9 @@ struct CrossEntropy {
   std::int32_t ignore_index;
   Flat losses;        // [rows], f32 (f64 for f64), out; 0 for ignored rows
   Flat lse;           // [rows], as losses, out
-  Flat loss;          // [1], as losses, out
-  Flat count;         // [1], as losses, out
+  Flat loss;          // [1], as losses, out; or empty
+  Flat count;         // [1], as losses, out; or empty, together with loss
   Rows dlogits = {};  // [rows, cols], out; may alias logits; empty: no gradient
-  Flat workspace;     // u8, workspace_bytes() long
 
   Cost cost() const {
     return {.bytes = bytes_of(logits) + bytes_of(dlogits),
@@ -37,15 +38,34 @@ struct CrossEntropy {
   }
 };
 
-/// dlogits *= dloss[0]: the backward pass after a forward pass that wrote dlogits. Nothing but
-/// dloss is touched when that is 1, as it is where backward() starts; the cost is that of this
-/// case.
+/// loss[0] and count[0] of CrossEntropy, from the losses of all its parts.
+struct CrossEntropyMean {
+  static constexpr std::string_view kName = "cross_entropy_mean";
+  Flat losses;   // [rows], f32 or f64, in
+  Flat targets;  // [rows], i32, in
+  std::int32_t ignore_index;
+  Flat loss;   // [1], as losses, out
+  Flat count;  // [1], as losses, out
+
+  Cost cost() const {
+    return {.bytes = bytes_of(losses) + bytes_of(targets), .flops = losses.size};
+  }
+};
+
+/// gradient *= dloss[0], or dloss[0] / count[0] (0 where no row counts): the backward pass after a
+/// forward pass that made the gradient. Nothing but the factor is touched when that is 1, as dloss
+/// is where backward() starts.
 struct CrossEntropyScale {
   static constexpr std::string_view kName = "cross_entropy_scale";
-  Flat dloss;    // [1], f32 (f64 for f64), in
-  Rows dlogits;  // [rows, cols], in and out
+  Flat dloss;     // [1], f32 or f64, in
+  Flat count;     // [1], as dloss, in; or empty
+  Rows gradient;  // [rows, cols], in and out: f64 with dloss in f64, else any other float dtype
 
-  Cost cost() const { return {.bytes = bytes_of(dloss), .flops = 0}; }
+  /// Without a count that of a factor of 1.
+  Cost cost() const {
+    return {.bytes = count ? 2 * bytes_of(gradient) : bytes_of(dloss),
+            .flops = count ? gradient.elements() : 0};
+  }
 };
 
 /// dlogits[r, c] = (exp(logits[r, c] - lse[r]) - (c == target)) * dloss[0] / count[0]; 0 for
@@ -69,8 +89,8 @@ struct CrossEntropyBackward {
 
 void run(const CrossEntropy& args, CpuStream stream);
 void run(const CrossEntropy& args, CudaStream stream);
-std::int64_t workspace_bytes(const CrossEntropy& args, CpuStream stream);
-std::int64_t workspace_bytes(const CrossEntropy& args, CudaStream stream);
+void run(const CrossEntropyMean& args, CpuStream stream);
+void run(const CrossEntropyMean& args, CudaStream stream);
 void run(const CrossEntropyScale& args, CpuStream stream);
 void run(const CrossEntropyScale& args, CudaStream stream);
 void run(const CrossEntropyBackward& args, CpuStream stream);

@@ -6,35 +6,35 @@
 #include "core/text.h"
 #include "examples/gpt/live_line.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 namespace lamina::gpt {
 
-namespace {
-
-/// -log P(target) of every position, row-major: what cross_entropy() averages.
-std::vector<float> token_losses(const Tensor& logits, const Tensor& targets, std::int64_t classes) {
-  const Tensor losses = empty({targets.elements()}, DType::f32, logits.device());
-  const Tensor lse = empty_like(losses);
-  const Tensor sums = empty({2}, DType::f32, logits.device());
-  kernels::CrossEntropy args{.logits = rows(logits),
-                             .targets = flat(targets),
-                             .classes = classes,
-                             .ignore_index = -1,
-                             .losses = flat(losses),
-                             .lse = flat(lse),
-                             .loss = flat(sums.slice(0, 0, 1)),
-                             .count = flat(sums.slice(0, 1, 2)),
-                             .workspace = {}};
-  const Stream stream = stream_of(logits);
-  const Tensor workspace = empty({workspace_bytes_of(stream, args)}, DType::u8, logits.device());
-  args.workspace = flat(workspace);
-  launch(stream, args);
-  return losses.to_vector<float>();
+Tensor token_losses(Gpt& model, const Batch& batch) {
+  constexpr std::int64_t kRows = 8192;  // of logits
+  const NoGrad no_grad;
+  const Var features = model.features(batch.inputs);
+  const std::int64_t windows = batch.inputs.dim(0), context = batch.inputs.dim(1);
+  const std::int64_t step = std::max<std::int64_t>(1, kRows / context);
+  const Tensor losses = empty({windows, context}, DType::f32, batch.inputs.device());
+  for (std::int64_t first = 0; first < windows; first += step) {
+    const std::int64_t end = std::min(first + step, windows);
+    const Tensor logits = linear(slice(features, 0, first, end), model.tokens.weight).value();
+    const Tensor lse = empty({(end - first) * context}, DType::f32, logits.device());
+    launch(stream_of(logits),
+           kernels::CrossEntropy{.logits = rows(logits),
+                                 .targets = flat(batch.targets.slice(0, first, end)),
+                                 .classes = model.config.vocab,
+                                 .ignore_index = -1,
+                                 .losses = flat(losses.slice(0, first, end)),
+                                 .lse = flat(lse),
+                                 .loss = {},
+                                 .count = {}});
+  }
+  return losses;
 }
-
-}  // namespace
 
 std::string Evaluation::text() const {
   if (!has_floor) {
@@ -77,16 +77,13 @@ Evaluator::Evaluator(const TokenLoader& loader, data::Split split, std::int64_t 
 Evaluation Evaluator::operator()(Gpt& model) const {
   const bool was_training = model.is_training();
   model.eval();
-  const NoGrad no_grad;
   Evaluation result;
   result.has_floor = floor_.has_value();
   result.floor = floor_.value_or(0.0);
   const auto context = static_cast<std::size_t>(context_);
   std::vector<double> losses, excesses;
   for (std::size_t b = 0; b < batches_.size(); ++b) {
-    const Var logits = model(batches_[b].inputs);
-    const std::vector<float> by_token =
-        token_losses(logits.value(), batches_[b].targets, model.config.vocab);
+    const std::vector<float> by_token = token_losses(model, batches_[b]).to_vector<float>();
     for (std::size_t first = 0; first < by_token.size(); first += context) {
       double loss = 0.0, floor = 0.0;
       for (std::size_t t = 0; t < context; ++t)

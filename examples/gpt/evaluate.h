@@ -41,6 +41,10 @@ struct Evaluation {
   void check() const;
 };
 
+/// -log P(target) of every position of the batch, row-major: f32, on its device. Holds the logits
+/// of a few windows at a time.
+Tensor token_losses(Gpt& model, const Batch& batch);
+
 class Evaluator {
  public:
   /// Keeps batches 0 ... `batches` - 1 of the split on the device.

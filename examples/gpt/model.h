@@ -21,6 +21,7 @@ struct GptConfig {
   bool bias = true;
   bool wide_residual = false;  // the residual stream is f32 also where the model is f16 or bf16
   bool recompute = false;  // blocks run again in the backward pass instead of keeping activations
+  std::int64_t logit_rows = 0;  // of the logits that loss() holds at a time; 0: all
 
   /// Rows of the token embedding: a multiple of 64, which matrix products like. The rest is never
   /// used.
@@ -78,12 +79,14 @@ struct Gpt : Layer<Gpt> {
       add<nn::LayerNorm>("norm", config.width, nn::LayerNormOptions{.bias = config.bias});
 
   /// ids: [batch, time], i32, time <= context. Result: logits [batch, time, padded_vocab()].
-  Var forward(const Tensor& ids) {
+  Var forward(const Tensor& ids) { return linear(features(ids), tokens.weight); }
+
+  /// What the head turns into logits: [batch, time, width].
+  Var features(const Tensor& ids) {
     Residual x{embed(ids), {}};
     for (Block* block : blocks)
       x = config.recompute ? recomputed(*block, x) : (*block)(x);
-    const auto last = norm.add_and_normalize(x.stream, x.branch, config.dropout);
-    return linear(last.normalized, tokens.weight);
+    return norm.add_and_normalize(x.stream, x.branch, config.dropout).normalized;
   }
 
   Var embed(const Tensor& ids) {
@@ -103,7 +106,10 @@ struct Gpt : Layer<Gpt> {
 
   /// Mean cross-entropy of the next token. ids, targets: [batch, time], i32.
   Var loss(const Tensor& ids, const Tensor& targets) {
-    return cross_entropy((*this)(ids), targets, {.classes = config.vocab});
+    if (config.logit_rows == 0)
+      return cross_entropy((*this)(ids), targets, {.classes = config.vocab});
+    return linear_cross_entropy(features(ids), tokens.weight, targets,
+                                {.classes = config.vocab, .rows = config.logit_rows});
   }
 };
 

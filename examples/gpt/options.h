@@ -38,6 +38,7 @@ struct Options {
   std::int64_t layers = 4, heads = 4, width = 128, context = 128;
   double dropout = 0.0;
   bool bias = true, recompute = false;
+  std::int64_t logit_rows = 0;
   std::string residual = "same";
 
   std::int64_t steps = 0, batch = 0, accumulate = 1, warmup = 0;

@@ -63,6 +63,8 @@ const std::vector<Spec>& specs() {
       {"Model", "recompute", "",
        "less memory, more time: run blocks again in the backward pass (same bits)", kTrain,
        &O::recompute},
+      {"Model", "logit-rows", "N", "less memory: positions whose logits exist at a time; 0: all",
+       kTrain, &O::logit_rows, 0, 1e9},
       one_of({"Model", "dtype", "TYPE", "f32, tf32, bf16 or auto: bf16 on CUDA, f32 on the CPU",
               kTrain | kSample | kEval, &O::dtype},
              "auto|f32|tf32|bf16"),

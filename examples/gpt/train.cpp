@@ -455,7 +455,8 @@ GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
           .dropout = options.dropout,
           .bias = options.bias,
           .wide_residual = options.residual == "f32",
-          .recompute = options.recompute};
+          .recompute = options.recompute,
+          .logit_rows = options.logit_rows};
 }
 
 DType compute_dtype(const Options& options) {

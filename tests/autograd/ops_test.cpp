@@ -2,6 +2,8 @@
 // Every op of autograd/ops.h: forward against a naive reference, gradient against differences, the
 // other dtypes and CUDA against f64, gradients that are added, strided inputs, and error texts.
 #include "autograd/gradcheck.h"
+#include "core/caching_allocator.h"
+#include "core/storage.h"
 #include "tests/support/cuda_case.h"
 #include "tests/support/op_cases.h"
 
@@ -287,6 +289,22 @@ TEST_F(CudaConvert, WidensAndNarrowsThroughTheGraph) {
   backward(sum(convert(scale(wide, 3.0), DType::bf16)));
   EXPECT_EQ(x.grad().dtype(), DType::f32);
   EXPECT_EQ(x.grad().to_vector<float>(), std::vector<float>(32, 3.0F));
+}
+
+TEST(LinearCrossEntropy, HoldsOnlySomeRowsOfLogits) {
+  constexpr std::int64_t kRows = 512, kIn = 4, kClasses = 256, kAtOnce = 32;
+  const auto memory = new_allocator(kCpu);  // before what holds gradients in it
+  const Var x = Var::parameter(full({kRows, kIn}, 0.5)), w = Var::parameter(zeros({kClasses, kIn}));
+  const Tensor targets = zeros({kRows}, DType::i32);
+  {
+    const AllocatorScope scope(kCpu, *memory);
+    backward(linear_cross_entropy(x, w, targets, {.rows = kAtOnce}));
+  }
+  const std::size_t part = kAtOnce * kClasses * sizeof(float);
+  const std::size_t gradients = 2 * (kRows * kIn + kClasses * kIn) * sizeof(float);
+  const std::size_t rest = 4 * kRows * sizeof(float);
+  EXPECT_GE(memory->stats().peak_live, part);
+  EXPECT_LE(memory->stats().peak_live, part + gradients + rest);
 }
 
 TEST(OpTable, HasARowForEveryOpOfTheHeader) {

@@ -173,13 +173,37 @@ TEST(GptModel, IsCausal) {
   EXPECT_FALSE(std::equal(before.begin() + 10 * row, before.end(), after.begin() + 10 * row));
 }
 
+TEST(Gpt, HasTheSameLossFromAFewRowsOfLogitsAtATime) {
+  GptConfig config = small_config();
+  const auto source = corpus_source("easy");
+  const Batch tokens = TokenLoader(*source, 4, 16, kCpu).batch(Split::train, 0);
+  std::vector<std::vector<double>> gradients;
+  std::vector<double> losses;
+  for (const std::int64_t rows : {0, 24}) {
+    config.logit_rows = rows;
+    seed(7);
+    Gpt model(config);
+    const Var loss = model.loss(tokens.inputs, tokens.targets);
+    backward(loss);
+    losses.push_back(loss.value().item<double>());
+    std::vector<double>& all = gradients.emplace_back();
+    for (const Var* parameter : model.parameters()) {
+      for (const double value : parameter->grad().to_vector<double>())
+        all.push_back(value);
+    }
+  }
+  EXPECT_NEAR(losses[0], losses[1], 1e-6);
+  EXPECT_THAT(gradients[1], ::testing::Pointwise(::testing::DoubleNear(1e-6), gradients[0]));
+}
+
 /// The plan for a small model, and what must not change by making it.
 struct Planned {
-  explicit Planned(std::int64_t batch, bool recomputes = false) {
+  explicit Planned(std::int64_t batch, bool recomputes = false, std::int64_t logit_rows = 0) {
     seed(6);
     GptConfig config = small_config();
     config.dropout = 0.1;
     config.recompute = recomputes;
+    config.logit_rows = logit_rows;
     Gpt model(config);
     nn::AdamW optimizer(model.parameters(), {});
     const auto source = corpus_source("easy");
@@ -203,7 +227,7 @@ struct Planned {
 };
 
 TEST(GptMemoryPlan, IsWhatAStepNeeds) {
-  const Planned small(2), large(8), again(8, true);
+  const Planned small(2), large(8), again(8, true), parts(8, false, 16);
   EXPECT_EQ(large.plan.peak, large.step_peak);
   EXPECT_EQ(large.plan.batch, 8);
   EXPECT_EQ(large.plan.parameters.weights, large.plan.parameters.gradients);
@@ -214,6 +238,9 @@ TEST(GptMemoryPlan, IsWhatAStepNeeds) {
   EXPECT_GE(large.plan.head, kLogits);
   EXPECT_LT(large.plan.head, kLogits + 8U * 1024U);
   EXPECT_GE(large.plan.eval, kLogits);
+  constexpr std::size_t kGradients = (8U * 16U + 128U) * 32U * sizeof(float);
+  EXPECT_LT(parts.plan.head, kGradients + 2U * 1024U);  // wait for the backward pass
+  EXPECT_EQ(parts.plan.peak, parts.step_peak);
   EXPECT_LT(again.plan.blocks, large.plan.blocks / 3);
   EXPECT_LT(again.plan.peak, large.plan.peak);
   EXPECT_LE(large.plan.blocks + large.plan.rest + large.plan.head, large.plan.peak);
@@ -247,6 +274,23 @@ TEST(GptEvaluator, MeasuresTheLossOfTheModelAndTheFloorOfItsWindows) {
   EXPECT_NEAR(result.excess.mean, loss - result.floor, 1e-5);
   EXPECT_TRUE(model.is_training());
   EXPECT_NO_THROW(result.check());
+}
+
+TEST(GptEvaluator, TakesManyWindowsAFewAtATime) {
+  seed(5);
+  Gpt model(small_config());
+  const auto source = corpus_source("easy");
+  const Batch batch = TokenLoader(*source, 600, 16, kCpu).batch(Split::validation, 0);
+  const std::vector<float> losses = token_losses(model, batch).to_vector<float>();
+  ASSERT_EQ(losses.size(), 9600U);
+  for (const std::int64_t window : {0, 511, 512, 599}) {
+    const Batch one{batch.inputs.slice(0, window, window + 1),
+                    batch.targets.slice(0, window, window + 1)};
+    double sum = 0.0;
+    for (std::size_t t = 0; t < 16; ++t)
+      sum += static_cast<double>(losses[static_cast<std::size_t>(window) * 16 + t]);
+    EXPECT_NEAR(sum / 16, model.loss(one.inputs, one.targets).value().item<double>(), 1e-5);
+  }
 }
 
 TEST(GptEvaluator, FailsWhenTheLossIsBelowTheFloor) {

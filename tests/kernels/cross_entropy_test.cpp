@@ -40,14 +40,36 @@ struct Operands {
                                                   .lse = flat(lse),
                                                   .loss = flat(loss),
                                                   .count = flat(count),
-                                                  .dlogits = dlogits ? rows(dlogits) : Rows{},
-                                                  .workspace = {}});
+                                                  .dlogits = dlogits ? rows(dlogits) : Rows{}});
   }
 
-  /// What a backward pass makes of the gradient that forward() wrote.
-  void scale(const Tensor& dlogits) const {
-    run_on(logits.device(),
-           kernels::CrossEntropyScale{.dloss = flat(dloss), .dlogits = rows(dlogits)});
+  /// Of rows first ... end - 1, as a part: the gradient of the sum goes over the logits.
+  void forward_part(std::int64_t classes, std::int64_t first, std::int64_t end) const {
+    const Tensor part = logits.slice(0, first, end);
+    run_on(logits.device(), kernels::CrossEntropy{.logits = rows(part),
+                                                  .targets = flat(targets.slice(0, first, end)),
+                                                  .classes = classes,
+                                                  .ignore_index = kIgnore,
+                                                  .losses = flat(losses.slice(0, first, end)),
+                                                  .lse = flat(lse.slice(0, first, end)),
+                                                  .loss = {},
+                                                  .count = {},
+                                                  .dlogits = rows(part)});
+  }
+
+  void mean() const {
+    run_on(logits.device(), kernels::CrossEntropyMean{.losses = flat(losses),
+                                                      .targets = flat(targets),
+                                                      .ignore_index = kIgnore,
+                                                      .loss = flat(loss),
+                                                      .count = flat(count)});
+  }
+
+  /// What a backward pass makes of the gradient that forward() wrote, or forward_part().
+  void scale(const Tensor& dlogits, bool by_count = false) const {
+    run_on(logits.device(), kernels::CrossEntropyScale{.dloss = flat(dloss),
+                                                       .count = by_count ? flat(count) : Flat{},
+                                                       .gradient = rows(dlogits)});
   }
 
   void backward(std::int64_t classes, const Tensor& dlogits, GradWrite write) const {
@@ -179,6 +201,34 @@ TEST_P(CudaCrossEntropy, ScalesTheGradientUnlessTheFactorIsOne) {
   }
 }
 
+TEST_P(CudaCrossEntropy, TakesRowsInParts) {
+  for (const auto [rows, cols] : {Extent{7, 33}, {6, 1030}, {5, 28000}, {300, 20480}}) {
+    for (const Layout layout : {Layout{0, 0}, Layout{3, 5}}) {
+      if (rows * cols > 1'000'000 && layout.shift > 0) continue;
+      SCOPED_TRACE(cat(rows, " x ", cols, ", shift ", layout.shift));
+      const auto logits =
+          CudaTensor::normal({rows, cols}, GetParam(), generator_, 2.0, 0.0, layout);
+      const std::int64_t classes = cols - 3;
+      const std::vector<std::int32_t> t = targets(rows, classes);
+      const Operands want(logits.reference(), t), got(logits.tensor(), t);
+      for (const Operands* operands : {&want, &got}) {
+        operands->forward_part(classes, 0, rows / 2);
+        operands->forward_part(classes, rows / 2, rows);
+        operands->mean();
+      }
+      ASSERT_NO_FATAL_FAILURE(expect_results(got, want));
+      ASSERT_TRUE(all_close(logits.values(), want.logits.to_vector<double>(),
+                            f32_arithmetic(GetParam(), 1e-6, 8e-6)));
+      const Tensor scaled = logits.reference();  // what the device has rounded once
+      want.scale(scaled, true);
+      got.scale(logits.tensor(), true);
+      ASSERT_TRUE(
+          all_close(logits.values(), scaled.to_vector<double>(), f32_arithmetic(GetParam())));
+      ASSERT_TRUE(logits.guards_intact());
+    }
+  }
+}
+
 TEST_P(CudaCrossEntropy, WritesTheGradientOverTheLogits) {
   for (const std::int64_t cols : {65, 1536}) {
     const auto logits = CudaTensor::normal({9, cols}, GetParam(), generator_);
@@ -203,6 +253,8 @@ TEST_P(CudaCrossEntropy, IsZeroWhenEveryRowIsIgnored) {
   EXPECT_EQ(got.loss.item<double>(), 0.0);
   EXPECT_EQ(got.count.item<double>(), 0.0);
   EXPECT_THAT(dlogits.values(), ::testing::Each(0.0));
+  got.scale(logits.tensor(), true);
+  EXPECT_THAT(logits.values(), ::testing::Each(0.0));
   for (const std::int64_t cols : {24, 20480, 50304}) {
     const auto given_up = CudaTensor::normal({4, cols}, GetParam(), generator_);
     const Operands once(given_up.tensor(), std::vector<std::int32_t>(4, kIgnore));

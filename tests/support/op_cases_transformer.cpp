@@ -195,6 +195,42 @@ OpCall cross_entropy_call(Sampler& random) {
           }};
 }
 
+OpCall linear_cross_entropy_call(Sampler& random) {
+  const Shape shape = random.any_shape();
+  const std::int64_t in = shape[-1], out = random.integer(1, 9);
+  const LinearCrossEntropyOptions options{.classes = random.coin() ? 0 : random.integer(1, out),
+                                          .rows = random.integer(1, 7)};
+  const std::int64_t classes = options.classes == 0 ? out : options.classes;
+  std::vector<std::int32_t> targets =
+      random.integers(shape.sub(0, -1), -1, classes - 1).to_vector<std::int32_t>();
+  for (auto& target : targets)
+    target = target < 0 ? options.ignore_index : target;
+  const Tensor ids = from_vector(targets, shape.sub(0, -1));
+  return {cat(shape, ", ", out, " outputs, classes ", options.classes, ", rows ", options.rows),
+          {random.normal(shape), random.normal({out, in})},
+          [=](std::span<const Var> x) {
+            const Tensor on_device = ids.to(x[0].device());
+            return std::vector<Var>{linear_cross_entropy(x[0], x[1], on_device, options)};
+          },
+          [=](const std::vector<Values>& x) {
+            double total = 0.0, count = 0.0;
+            for (std::size_t r = 0; r < targets.size(); ++r) {
+              if (targets[r] == options.ignore_index) continue;
+              double sum_of_exp = 0.0, of_target = 0.0;
+              for (std::int64_t c = 0; c < classes; ++c) {
+                double logit = 0.0;
+                for (std::int64_t i = 0; i < in; ++i)
+                  logit += x[0][r * size(in) + size(i)] * x[1][size(c * in + i)];
+                sum_of_exp += std::exp(logit);
+                if (c == targets[r]) of_target = logit;
+              }
+              total += std::log(sum_of_exp) - of_target;
+              count += 1.0;
+            }
+            return std::vector<Values>{{count > 0.0 ? total / count : 0.0}};
+          }};
+}
+
 Tensor tokens_of(std::int32_t value) {
   return from_vector<std::int32_t>({value, 0}, {2});
 }
@@ -267,6 +303,33 @@ std::vector<OpCase> transformer_cases() {
         error_case<ShapeError>("cross_entropy: classes is 4, expected 1 to 3",
                                [] { cross_entropy(kX, tokens_of(0), {.classes = 4}); }),
         error_case<Error>("cross_entropy", [] { cross_entropy(kX, tokens_of(3)); })}},
+      {"linear_cross_entropy",
+       linear_cross_entropy_call,
+       {error_case<ShapeError>("linear_cross_entropy: weight has shape [3, 2], expected [3, 3]",
+                               [] {
+                                 linear_cross_entropy(kX, zeros({3, 2}), tokens_of(0));
+                               }),
+        error_case<ShapeError>("linear_cross_entropy: targets has shape [2], expected [4]",
+                               [] {
+                                 linear_cross_entropy(zeros({4, 3}), zeros({5, 3}), tokens_of(0));
+                               }),
+        error_case<DTypeError>("linear_cross_entropy: weight has dtype f64",
+                               [] {
+                                 linear_cross_entropy(kX, zeros({5, 3}, DType::f64), tokens_of(0));
+                               }),
+        error_case<ShapeError>(
+            "linear_cross_entropy: classes is 6, expected 1 to 5",
+            [] {
+              linear_cross_entropy(kX, zeros({5, 3}), tokens_of(0), {.classes = 6});
+            }),
+        error_case<Error>("linear_cross_entropy: rows is 0, expected at least 1",
+                          [] {
+                            linear_cross_entropy(kX, zeros({5, 3}), tokens_of(0), {.rows = 0});
+                          }),
+        error_case<Error>("cross_entropy: target 5",
+                          [] {
+                            linear_cross_entropy(kX, zeros({5, 3}), tokens_of(5));
+                          })}},
   };
 }
 
