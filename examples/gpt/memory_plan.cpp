@@ -63,7 +63,8 @@ MemoryPlan plan_memory(Gpt& model, const nn::AdamW& optimizer, const Batch& batc
     const Var loss = model.loss(batch.inputs, batch.targets);
     for (const MemoryHolder& holder : memory->holders()) {
       const bool is_block = holder.scope.starts_with("blocks");
-      (is_block ? plan.blocks : holder.scope.empty() ? plan.head : plan.rest) += holder.bytes;
+      const bool is_head = holder.scope == "head" || holder.scope == "loss";
+      (is_block ? plan.blocks : is_head ? plan.head : plan.rest) += holder.bytes;
     }
     backward(loss);
   }

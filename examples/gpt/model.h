@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace lamina::gpt {
@@ -79,7 +80,11 @@ struct Gpt : Layer<Gpt> {
       add<nn::LayerNorm>("norm", config.width, nn::LayerNormOptions{.bias = config.bias});
 
   /// ids: [batch, time], i32, time <= context. Result: logits [batch, time, padded_vocab()].
-  Var forward(const Tensor& ids) { return linear(features(ids), tokens.weight); }
+  Var forward(const Tensor& ids) {
+    const Var x = features(ids);
+    const ProfileScope scope("head");
+    return linear(x, tokens.weight);
+  }
 
   /// What the head turns into logits: [batch, time, width].
   Var features(const Tensor& ids) {
@@ -106,10 +111,15 @@ struct Gpt : Layer<Gpt> {
 
   /// Mean cross-entropy of the next token. ids, targets: [batch, time], i32.
   Var loss(const Tensor& ids, const Tensor& targets) {
-    if (config.logit_rows == 0)
-      return cross_entropy((*this)(ids), targets, {.classes = config.vocab});
-    return linear_cross_entropy(features(ids), tokens.weight, targets,
-                                {.classes = config.vocab, .rows = config.logit_rows});
+    if (config.logit_rows > 0) {
+      const Var x = features(ids);
+      const ProfileScope scope("head");
+      return linear_cross_entropy(x, tokens.weight, targets,
+                                  {.classes = config.vocab, .rows = config.logit_rows});
+    }
+    Var logits = (*this)(ids);
+    const ProfileScope scope("loss");
+    return cross_entropy(std::move(logits), targets, {.classes = config.vocab});
   }
 };
 

@@ -78,6 +78,7 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
 }
 
 void AdamW::step(float grad_scale) {
+  const ProfileScope scope("optimizer");
   const Stream stream = stream_of(weights_);
   for (const Var& var : parameters_) {
     if (!var.state()->has_grad) var.state()->grad.fill(0.0);  // nothing wrote to its place
