@@ -4,37 +4,16 @@
 #include "core/error.h"
 #include "core/kernels/gemm_plans.h"
 #include "core/text.h"
+#include "examples/gpt/cache.h"
 #include "examples/gpt/log.h"
 
-#include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <system_error>
-#include <unistd.h>
 #include <variant>
 
 namespace lamina::gpt {
 
-namespace {
-
 namespace fs = std::filesystem;
-
-/// $XDG_CACHE_HOME/lamina or ~/.cache/lamina; empty without a home.
-fs::path cache_directory() {
-  const char* const cache = std::getenv("XDG_CACHE_HOME");
-  if (cache != nullptr && *cache != '\0') return fs::path(cache) / "lamina";
-  const char* const home = std::getenv("HOME");
-  return home != nullptr && *home != '\0' ? fs::path(home) / ".cache" / "lamina" : fs::path();
-}
-
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();
-  return text.str();
-}
-
-}  // namespace
 
 GemmPlanFile::GemmPlanFile(const std::string& option, Device device)
     : stream_(current_stream(device)) {
@@ -72,23 +51,10 @@ void GemmPlanFile::save(const fs::path& copy) {
   load();  // what another process has written since
   saved_ = plans();
   try {
-    write();
-  } catch (const Error&) {
-    if (is_asked_for_) throw;
+    replace_file(path_, saved_);
+  } catch (const Error& error) {
+    if (is_asked_for_) throw Error(cat("--gemm-plans ", error.what()));
   }
-}
-
-/// Through a file beside it, so that no reader sees half of it.
-void GemmPlanFile::write() const {
-  std::error_code error;
-  if (path_.has_parent_path()) fs::create_directories(path_.parent_path(), error);
-  const fs::path draft = cat(path_.string(), ".", getpid());
-  write_file(draft, saved_);
-  fs::rename(draft, path_, error);
-  if (!error) return;
-  std::error_code ignored;
-  fs::remove(draft, ignored);
-  throw Error(cat("--gemm-plans ", path_.string(), ": ", error.message()));
 }
 
 std::string gemm_report(Device device) {

@@ -28,7 +28,6 @@ class GemmPlanFile {
 
  private:
   void load() const;
-  void write() const;
 
   Stream stream_;
   std::filesystem::path path_;  // empty: not used
