@@ -5,7 +5,7 @@
 #pragma once
 
 #include "autograd/var.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/view.h"
 
 #include <cstdint>

@@ -2,7 +2,7 @@
 #include "core/caching_allocator.h"
 
 #include "core/error.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/text.h"
 
 #include <algorithm>

@@ -3,7 +3,7 @@
 // and a cost, and one run() overload per stream type, found by argument-dependent lookup.
 #pragma once
 
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/stream.h"
 
 #include <variant>

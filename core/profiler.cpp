@@ -1,251 +1,104 @@
 // SPDX-License-Identifier: MIT
 #include "core/profiler.h"
 
+#include "core/error.h"
+#include "core/step_graph.h"
 #include "core/text.h"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <map>
-#include <mutex>
-#include <set>
-#include <tuple>
-#include <utility>
-#include <vector>
-#if LAMINA_WITH_CUDA
-#include "core/cuda/runtime.h"
-#endif
+#include <limits>
 
 namespace lamina {
 
 namespace {
 
-struct ThreadState {
-  std::string_view path;
-  Direction direction = Direction::forward;
-  Sink* sink = nullptr;
-};
+// Enough for a median; the clocks of the device are then those of the sample.
+constexpr std::int64_t kPlainSteps = 8;
 
-thread_local ThreadState thread_state;
-
-// Paths outlive the scopes that name them: nodes and allocations keep views of them.
-std::string_view intern(std::string_view path) {
-  if (path.empty()) return {};
-  static std::mutex mutex;
-  static auto& paths = *new std::set<std::string, std::less<>>;
-  const std::lock_guard lock(mutex);
-  auto it = paths.find(path);
-  if (it == paths.end()) it = paths.emplace(path).first;
-  return *it;
-}
-
-bool sync_requested() {
-  static const char* const kValue = std::getenv("LAMINA_SYNC");  // NOLINT(concurrency-mt-unsafe)
-  return kValue != nullptr && std::string_view(kValue) == "1";
+/// NaN without values.
+double median(std::vector<double> values) {
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
 }
 
 }  // namespace
 
-Sink* exchange_sink(Sink* sink) {
-  return std::exchange(thread_state.sink, sink);
-}
-
-std::string_view current_scope() {
-  return thread_state.path;
-}
-
-Direction current_direction() {
-  return thread_state.direction;
-}
-
-ProfileScope::ProfileScope(std::string_view path, Direction direction)
-    : previous_path_(thread_state.path),
-      previous_direction_(thread_state.direction),
-      sink_(thread_state.sink) {
-  if (path.data() != previous_path_.data() || path.size() != previous_path_.size()) {
-    thread_state.path = intern(path);
+Profiler::Profiler(Device device, ProfilerOptions options)
+    : device_(device), options_(std::move(options)), times_(device, options_.clock) {
+  if (options_.every < 1) {
+    throw Error(cat("profiler: every is ", options_.every,
+                    ", expected at least 1 (steps from one sample to the next)"));
   }
-  thread_state.direction = direction;
-  if (sink_ != nullptr) sink_->enter_scope(thread_state.path, direction);
 }
 
-ProfileScope::~ProfileScope() {
-  if (sink_ != nullptr) sink_->leave_scope();
-  thread_state.path = previous_path_;
-  thread_state.direction = previous_direction_;
+void Profiler::step(const std::function<void()>& work) {
+  run(work, [&] {
+    times_.begin();
+    const SinkScope hears(times_);
+    work();
+  });
 }
 
-KernelScope::KernelScope(std::string_view name, const Cost& cost, const Stream& stream)
-    : sink_(thread_state.sink), stream_(stream) {
-  if (sink_ != nullptr) sink_->enter_kernel(name, cost, stream_);
+void Profiler::step(StepGraph& graph, const std::function<void()>& work) {
+  graph.prepare_timed();
+  run([&] { graph.run(work); }, [&] { graph.run_timed(work, times_); });
 }
 
-KernelScope::~KernelScope() {
-  if (sink_ != nullptr) sink_->leave_kernel(stream_);
-}
-
-void check_launch(const Stream& stream, std::string_view kernel) {
-#if LAMINA_WITH_CUDA
-  if (const auto* on_cuda = std::get_if<CudaStream>(&stream)) {
-    cuda::check_launch(*on_cuda, kernel, sync_requested());
+void Profiler::run(const std::function<void()>& plain, const std::function<void()>& timed) {
+  const std::int64_t next = step_ + 1;
+  const std::int64_t to_sample = (options_.every - next % options_.every) % options_.every;
+  if (to_sample == 0) {
+    finish();  // a replay records the same events again
+    const Span span = time(timed);
+    sample_ = {.step = next, .time = span, .plain = std::exchange(plain_, {})};
+  } else if (to_sample <= kPlainSteps) {
+    plain_.push_back(time(plain));
+  } else {
+    plain();
   }
-#else
-  (void)stream;
-  (void)kernel;
-  (void)sync_requested;
-#endif
+  step_ = next;
+  if (sample_ && has_passed(sample_->time.second)) read_sample();
 }
 
-// ---- TableSink
-// -----------------------------------------------------------------------------------
+Profiler::Span Profiler::time(const std::function<void()>& work) const {
+  const Stream stream = current_stream(device_);
+  TimePoint start = time_on(stream, options_.clock);
+  work();
+  return {std::move(start), time_on(stream, options_.clock)};
+}
 
-namespace {
+void Profiler::read_sample() {
+  const Sample sample = *std::exchange(sample_, std::nullopt);
+  std::vector<double> plain;
+  for (const auto& [start, stop] : sample.plain)
+    plain.push_back(ms_between(start, stop));
+  const Profile profile = {.step = sample.step,
+                           .step_ms = median(std::move(plain)),
+                           .profiled_ms = ms_between(sample.time.first, sample.time.second),
+                           .peak_bytes = static_cast<double>(times_.peak_live()),
+                           .ceilings = options_.ceilings,
+                           .rows = times_.rows()};
+  add(sum_, profile);
+  if (options_.on_sample) options_.on_sample(profile);
+}
 
-using Clock = std::chrono::steady_clock;
+void Profiler::finish() {
+  if (sample_) read_sample();
+}
 
-struct Row {
-  std::int64_t calls = 0;
-  double ms = 0.0;
-  Cost cost;
-};
+Profile Profiler::mean() {
+  finish();
+  return sum_.samples > 0 ? mean_of(sum_) : sum_;
+}
 
-// Scope, direction, kernel.
-using RowKey = std::tuple<std::string_view, Direction, std::string_view>;
-
-}  // namespace
-
-struct TableSink::State {
-  struct Open {
-    RowKey key;
-    Cost cost;
-    Clock::time_point start;
-    void* start_event = nullptr;
-  };
-
-  struct Pending {
-    RowKey key;
-    Cost cost;
-    void* start_event;
-    void* stop_event;
-    Stream stream;
-  };
-
-  void add(const RowKey& key, const Cost& cost, double ms) {
-    Row& row = rows[key];
-    ++row.calls;
-    row.ms += ms;
-    row.cost.bytes += cost.bytes;
-    row.cost.flops += cost.flops;
+std::string Profiler::table(const ProfileTableOptions& options) {
+  const Profile profile = mean();
+  if (profile.samples == 0) {
+    return cat("profile: no sample in ", step_, " steps, one every ", options_.every, "\n");
   }
-
-  std::vector<Open> open;
-  std::vector<Pending> pending;
-  std::map<RowKey, Row> rows;
-};
-
-TableSink::TableSink() : state_(std::make_unique<State>()) {}
-
-TableSink::~TableSink() = default;
-
-void TableSink::enter_scope(std::string_view /*path*/, Direction /*direction*/) {}
-
-void TableSink::leave_scope() {}
-
-void TableSink::enter_kernel(std::string_view name, const Cost& cost, const Stream& stream) {
-  State::Open open{{current_scope(), current_direction(), name}, cost, Clock::now()};
-#if LAMINA_WITH_CUDA
-  if (const auto* on_cuda = std::get_if<CudaStream>(&stream)) {
-    open.start_event = cuda::record_time(*on_cuda);
-  }
-#else
-  (void)stream;
-#endif
-  state_->open.push_back(open);
+  return table_of(profile, options);
 }
-
-void TableSink::leave_kernel(const Stream& stream) {
-  const State::Open open = state_->open.back();
-  state_->open.pop_back();
-#if LAMINA_WITH_CUDA
-  if (const auto* on_cuda = std::get_if<CudaStream>(&stream)) {
-    state_->pending.push_back(
-        {open.key, open.cost, open.start_event, cuda::record_time(*on_cuda), stream});
-    return;
-  }
-#else
-  (void)stream;
-#endif
-  const std::chrono::duration<double, std::milli> elapsed = Clock::now() - open.start;
-  state_->add(open.key, open.cost, elapsed.count());
-}
-
-std::string TableSink::table() {
-#if LAMINA_WITH_CUDA
-  for (const State::Pending& pending : state_->pending) {
-    state_->add(pending.key, pending.cost,
-                cuda::elapsed_ms(pending.start_event, pending.stop_event,
-                                 std::get<CudaStream>(pending.stream)));
-  }
-  state_->pending.clear();
-#endif
-  std::vector<std::pair<RowKey, Row>> rows(state_->rows.begin(), state_->rows.end());
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const auto& a, const auto& b) { return a.second.ms > b.second.ms; });
-  double total = 0.0;
-  for (const auto& [key, row] : rows)
-    total += row.ms;
-
-  std::array<char, 256> line{};
-  std::string text;
-  std::snprintf(line.data(), line.size(), "%-32s %-8s %-24s %7s %10s %6s %8s %8s\n", "layer",
-                "pass", "kernel", "calls", "ms", "share", "GB/s", "TFLOP/s");
-  text += line.data();
-  for (const auto& [key, row] : rows) {
-    const auto& [path, direction, kernel] = key;
-    const double seconds = row.ms * 1e-3;
-    const auto rate = [&](std::int64_t amount, double unit) {
-      return seconds > 0.0 ? static_cast<double>(amount) / seconds / unit : 0.0;
-    };
-    std::snprintf(line.data(), line.size(), "%-32s %-8s %-24s %7lld %10.3f %5.1f%% %8.1f %8.2f\n",
-                  path.empty() ? "-" : std::string(path).c_str(),
-                  direction == Direction::forward ? "forward" : "backward",
-                  std::string(kernel).c_str(), static_cast<long long>(row.calls), row.ms,
-                  total > 0.0 ? 100.0 * row.ms / total : 0.0, rate(row.cost.bytes, 1e9),
-                  rate(row.cost.flops, 1e12));
-    text += line.data();
-  }
-  return text;
-}
-
-// ---- NvtxSink
-// ------------------------------------------------------------------------------------
-
-#if LAMINA_WITH_CUDA
-void NvtxSink::enter_scope(std::string_view path, Direction direction) {
-  cuda::push_range(direction == Direction::forward ? path : cat(path, " backward"));
-}
-
-void NvtxSink::leave_scope() {
-  cuda::pop_range();
-}
-
-void NvtxSink::enter_kernel(std::string_view name, const Cost& /*cost*/, const Stream& /*stream*/) {
-  cuda::push_range(name);
-}
-
-void NvtxSink::leave_kernel(const Stream& /*stream*/) {
-  cuda::pop_range();
-}
-#else
-void NvtxSink::enter_scope(std::string_view /*path*/, Direction /*direction*/) {}
-
-void NvtxSink::leave_scope() {}
-
-void NvtxSink::enter_kernel(std::string_view /*name*/, const Cost& /*cost*/, const Stream& /*s*/) {}
-
-void NvtxSink::leave_kernel(const Stream& /*stream*/) {}
-#endif
 
 }  // namespace lamina

@@ -1,110 +1,82 @@
 // SPDX-License-Identifier: MIT
-// Profiling hooks. Layers open a ProfileScope, launch() a KernelScope; both tell the thread's Sink,
-// if there is one. Without a sink a KernelScope costs one untaken branch, a ProfileScope the
-// look-up of its path in a table (tens of nanoseconds): the path also labels allocations and
-// autograd nodes.
+// Profiler: where the time of a training step goes, measured inside the training loop. Every few
+// steps the kernels of one step are timed; the steps before it are timed as a whole, so that each
+// profile says what it costs and how much of the step it explains. docs/profiling.md.
+//
+//   Profiler profiler(device);
+//   for (int i = 0; i < 1000; ++i) profiler.step([&] { train_step(); });
+//   std::cout << profiler.table();
 #pragma once
 
-#include "core/stream.h"
-#include "core/view.h"
+#include "core/device.h"
+#include "core/kernel_times.h"
+#include "core/profile.h"
+#include "core/time_point.h"
 
 #include <cstdint>
-#include <memory>
+#include <functional>
+#include <optional>
 #include <string>
-#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace lamina {
 
-enum class Direction : std::uint8_t { forward, backward };
+class StepGraph;
 
-/// Receives the scopes of one thread, properly nested.
-class Sink {
- public:
-  virtual ~Sink() = default;
-  virtual void enter_scope(std::string_view path, Direction direction) = 0;
-  virtual void leave_scope() = 0;
-  virtual void enter_kernel(std::string_view name, const Cost& cost, const Stream& stream) = 0;
-  virtual void leave_kernel(const Stream& stream) = 0;
+struct ProfilerOptions {
+  std::int64_t every = 50;  // steps from one sample to the next
+  Ceilings ceilings = {};   // of measure_ceilings(); without them there is no percent of roofline
+  /// Called from step() or finish() with each sample, once the device has done it.
+  std::function<void(const Profile&)> on_sample = {};
+  HostClock clock = host_now;  // on the CPU
 };
 
-/// Installs a sink for this thread and returns the previous one; nullptr switches profiling off.
-Sink* exchange_sink(Sink* sink);
-
-/// The path of this thread's innermost ProfileScope, "" outside; valid for the life of the program.
-std::string_view current_scope();
-Direction current_direction();
-
-/// Names the work done until destruction, e.g. "blocks.1.mlp.up". The path replaces the outer one.
-class ProfileScope {
+class Profiler {
  public:
-  explicit ProfileScope(std::string_view path, Direction direction = Direction::forward);
-  ~ProfileScope();
-  ProfileScope(const ProfileScope&) = delete;
-  ProfileScope& operator=(const ProfileScope&) = delete;
+  /// Throws Error when `every` is below 1. At 1 every step is a sample and none is left to compare
+  /// with.
+  explicit Profiler(Device device, ProfilerOptions options = {});
+
+  /// Does `work`, one step. Of kernels on the device's current stream every `every`-th step is a
+  /// sample, of the others the last eight before it are timed as a whole. Waits for nothing on
+  /// CUDA; the sample is read a few steps later. What `work` throws goes through, and the step does
+  /// not count.
+  void step(const std::function<void()>& work);
+
+  /// The same for graph.run(work): a sample of a captured step is a replay with events in it, which
+  /// gives the same bits.
+  void step(StepGraph& graph, const std::function<void()>& work);
+
+  /// Waits for the sample that is under way, if there is one.
+  void finish();
+
+  /// Of all samples so far; samples = 0 when there is none. Waits.
+  Profile mean();
+
+  /// table_of() of the mean, or a line that says that there is no sample.
+  std::string table(const ProfileTableOptions& options = {});
 
  private:
-  std::string_view previous_path_;
-  Direction previous_direction_;
-  Sink* sink_;
-};
+  using Span = std::pair<TimePoint, TimePoint>;  // a step
 
-/// One kernel call; opened by launch().
-class KernelScope {
- public:
-  KernelScope(std::string_view name, const Cost& cost, const Stream& stream);
-  ~KernelScope();
-  KernelScope(const KernelScope&) = delete;
-  KernelScope& operator=(const KernelScope&) = delete;
+  struct Sample {
+    std::int64_t step;
+    Span time;
+    std::vector<Span> plain;  // steps before it
+  };
 
- private:
-  Sink* sink_;
-  Stream stream_;
-};
+  void run(const std::function<void()>& plain, const std::function<void()>& timed);
+  Span time(const std::function<void()>& work) const;
+  void read_sample();
 
-/// Throws CudaError when the last launch on `stream` failed; with LAMINA_SYNC=1 waits for it first.
-void check_launch(const Stream& stream, std::string_view kernel);
-
-/// Adds up device time, bytes and FLOPs by layer, direction and kernel. On the CPU the clock is the
-/// host's; on CUDA event pairs are recorded and read when table() is called, which synchronises.
-class TableSink final : public Sink {
- public:
-  TableSink();
-  ~TableSink() override;
-  void enter_scope(std::string_view path, Direction direction) override;
-  void leave_scope() override;
-  void enter_kernel(std::string_view name, const Cost& cost, const Stream& stream) override;
-  void leave_kernel(const Stream& stream) override;
-
-  /// One line per layer, direction and kernel: calls, ms, share, GB/s, TFLOP/s. Largest first.
-  std::string table();
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-/// Passes scopes and kernels to NVTX ranges; free when no tool is attached. Does nothing in a CPU
-/// build.
-class NvtxSink final : public Sink {
- public:
-  void enter_scope(std::string_view path, Direction direction) override;
-  void leave_scope() override;
-  void enter_kernel(std::string_view name, const Cost& cost, const Stream& stream) override;
-  void leave_kernel(const Stream& stream) override;
-};
-
-/// Installs a sink for the life of the object.
-class SinkScope {
- public:
-  explicit SinkScope(Sink& sink) : previous_(exchange_sink(&sink)) {}
-
-  ~SinkScope() { exchange_sink(previous_); }
-
-  SinkScope(const SinkScope&) = delete;
-  SinkScope& operator=(const SinkScope&) = delete;
-
- private:
-  Sink* previous_;
+  Device device_;
+  ProfilerOptions options_;
+  KernelTimes times_;
+  std::int64_t step_ = 0;
+  std::vector<Span> plain_;       // steps since the last sample
+  std::optional<Sample> sample_;  // that is under way
+  Profile sum_{.samples = 0};
 };
 
 }  // namespace lamina

@@ -3,14 +3,17 @@
 
 #include "core/caching_allocator.h"
 #include "core/error.h"
+#include "core/kernel_times.h"
 #include "core/kernels/counter.h"
 #include "core/launch.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/storage.h"
 #include "core/tensor.h"
 #include "core/text.h"
 
+#include <utility>
 #include <variant>
+#include <vector>
 #if LAMINA_WITH_CUDA
 #include "core/cuda/runtime.h"
 #endif
@@ -32,7 +35,10 @@ StepGraph::StepGraph(Device device, int warm_up)
 
 #if LAMINA_WITH_CUDA
 StepGraph::~StepGraph() {
-  if (captured_ != nullptr) cuda::destroy_graph(captured_, std::get<CudaStream>(stream_));
+  for (void* executable : {captured_, timed_}) {
+    if (executable != nullptr) cuda::destroy_executable(executable, std::get<CudaStream>(stream_));
+  }
+  if (graph_ != nullptr) cuda::destroy_graph(graph_);
   if (!pool_) return;
   pool_->set_reserve_allowed(true);
   pool_->trim();
@@ -42,6 +48,11 @@ StepGraph::~StepGraph() {
 #else
 StepGraph::~StepGraph() = default;
 #endif
+
+// To be called outside of the pool's scope.
+std::size_t StepGraph::live_elsewhere() const {
+  return pool_ ? current_allocator(device_).stats().live : 0;
+}
 
 AllocatorStats StepGraph::memory() const {
   return pool_ ? pool_->stats() : AllocatorStats();
@@ -56,13 +67,19 @@ void StepGraph::expect_own_stream() const {
 
 void StepGraph::run(const std::function<void()>& step) {
   expect_own_stream();
-  if (captured_ != nullptr) return replay();
+  if (!is_recorded(step)) return run_eagerly(step);
+  replay(captured_);
+}
+
+/// Whether there is a recording to replay; makes it when its time has come.
+bool StepGraph::is_recorded(const std::function<void()>& step) {
+  if (captured_ != nullptr) return true;
   if (!pool_ || warm_up_ > 0) {
     --warm_up_;
-    return run_eagerly(step);
+    return false;
   }
   capture(step);
-  replay();
+  return true;
 }
 
 void StepGraph::run_eagerly(const std::function<void()>& step) {
@@ -72,15 +89,32 @@ void StepGraph::run_eagerly(const std::function<void()>& step) {
   step();
 }
 
+void StepGraph::run_timed(const std::function<void()>& step, KernelTimes& times) {
+  expect_own_stream();
+  if (is_recorded(step)) {
+    prepare_timed();
+    replay(timed_);
+    times = *recorded_;
+    return;
+  }
+  const std::size_t elsewhere = live_elsewhere();
+  run_eagerly([&] {
+    times.begin(elsewhere);
+    const SinkScope hears(times);
+    step();
+  });
+}
+
 #if LAMINA_WITH_CUDA
 namespace {
 
-/// For the time of a capture: no sink, whose events could not be read, and no new memory. What the
-/// step threw leaves stream and memory as they were.
+/// For the time of a capture: the thread's sink, whose events could not be read, gives way to that
+/// of the recording, and there is no new memory. What the step threw leaves stream and memory as
+/// they were.
 class CaptureScope {
  public:
-  CaptureScope(CudaStream stream, CachingAllocator& pool)
-      : stream_(stream), pool_(pool), sink_(exchange_sink(nullptr)) {
+  CaptureScope(CudaStream stream, CachingAllocator& pool, Sink& sink)
+      : stream_(stream), pool_(pool), sink_(exchange_sink(&sink)) {
     pool_.set_reserve_allowed(false);
   }
 
@@ -122,12 +156,15 @@ class GeneratorReset {
 
 void StepGraph::capture(const std::function<void()>& step) {
   const auto stream = std::get<CudaStream>(stream_);
+  const std::size_t elsewhere = live_elsewhere();
   const AllocatorScope memory(device_, *pool_);
   Generator& generator = default_generator();
   const GeneratorReset reset(generator);
   seed_ = generator.seed();
   first_offset_ = generator.offset();
-  CaptureScope scope(stream, *pool_);
+  auto recorded = std::make_unique<KernelTimes>(device_);
+  recorded->begin(elsewhere);
+  CaptureScope scope(stream, *pool_, *recorded);
   cuda::begin_capture(stream);
   {
     const ShiftScope shifts(generator, reinterpret_cast<const std::uint64_t*>(shift_->data()));
@@ -139,12 +176,22 @@ void StepGraph::capture(const std::function<void()>& step) {
            kernels::Increment{.counter = flat(*shift_), .by = static_cast<std::int64_t>(drawn_)});
   }
   const cuda::CapturedGraph graph = cuda::end_capture(stream);
+  graph_ = graph.graph;
   captured_ = graph.executable;
   nodes_ = graph.nodes;
+  recorded_ = std::move(recorded);
   scope.done();
 }
 
-void StepGraph::replay() {
+void StepGraph::prepare_timed() {
+  if (captured_ == nullptr || timed_ != nullptr) return;
+  std::vector<cuda::EventNode> events;
+  for (const KernelTimes::CapturedMark& mark : recorded_->make_events())
+    events.push_back({mark.node, mark.event});
+  timed_ = cuda::instantiate_with_events(graph_, events, std::get<CudaStream>(stream_));
+}
+
+void StepGraph::replay(void* executable) {
   Generator& generator = default_generator();
   if (drawn_ > 0) {
     if (generator.seed() != seed_) {
@@ -159,12 +206,14 @@ void StepGraph::replay() {
     generator.skip(drawn_);
     device_shift_ = shift + drawn_;
   }
-  cuda::launch_graph(captured_, std::get<CudaStream>(stream_));
+  cuda::launch_graph(executable, std::get<CudaStream>(stream_));
 }
 #else
 void StepGraph::capture(const std::function<void()>& /*step*/) {}
 
-void StepGraph::replay() {}
+void StepGraph::prepare_timed() {}
+
+void StepGraph::replay(void* /*executable*/) {}
 #endif
 
 }  // namespace lamina

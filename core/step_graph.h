@@ -16,6 +16,7 @@
 namespace lamina {
 
 class CachingAllocator;
+class KernelTimes;
 class Tensor;
 
 class StepGraph {
@@ -42,6 +43,16 @@ class StepGraph {
   /// afterwards, and may then write to any tensor that `step` made here.
   void run_eagerly(const std::function<void()>& step);
 
+  /// run(), and `times` hears the kernels of this step; what it held before is gone. A recorded
+  /// step is replayed with an event behind each kernel, which keeps kernels from overlapping: the
+  /// same kernels on the same memory, so the same bits. run() goes on without events. The times
+  /// must be read before the next call.
+  void run_timed(const std::function<void()>& step, KernelTimes& times);
+
+  /// Makes the events of a recorded step, once: so that the first run_timed() takes no longer than
+  /// those after it.
+  void prepare_timed();
+
   bool is_captured() const { return captured_ != nullptr; }
 
   /// Kernels and copies of the recording; 0 without one.
@@ -52,8 +63,10 @@ class StepGraph {
 
  private:
   void expect_own_stream() const;
+  std::size_t live_elsewhere() const;
+  bool is_recorded(const std::function<void()>& step);
   void capture(const std::function<void()>& step);
-  void replay();
+  void replay(void* executable);
 
   Device device_;
   Stream stream_;
@@ -62,7 +75,8 @@ class StepGraph {
   std::unique_ptr<Tensor> shift_;  // of random offsets since the capture: i64, on the device
   std::uint64_t seed_ = 0, first_offset_ = 0, drawn_ = 0;  // of the generator, and per step
   std::uint64_t device_shift_ = 0;                         // what shift_ will hold
-  void* captured_ = nullptr;
+  void *graph_ = nullptr, *captured_ = nullptr, *timed_ = nullptr;  // of CUDA; the last two run
+  std::unique_ptr<KernelTimes> recorded_;                           // kernels of the graph
   std::size_t nodes_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 
 namespace lamina::kernels {
 namespace {
@@ -39,7 +40,7 @@ class Race {
   /// Measures each candidate once more: the mean time of `launches` launches in a row, the first
   /// time after one launch that loads the kernel. The device is given all of it at once.
   void run(const std::vector<Candidate*>& candidates, int launches) const {
-    std::vector<std::pair<void*, void*>> times(candidates.size());
+    std::vector<std::pair<std::shared_ptr<void>, std::shared_ptr<void>>> times(candidates.size());
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       Candidate& candidate = *candidates[i];
       const bool runs =
@@ -51,8 +52,8 @@ class Race {
       times[i].second = cuda::record_time(stream_);
     }
     for (std::size_t i = 0; i < candidates.size(); ++i) {
-      const auto [start, stop] = times[i];
-      const double ms = cuda::elapsed_ms(start, stop, stream_);
+      const auto& [start, stop] = times[i];
+      const double ms = cuda::elapsed_ms(start.get(), stop.get());
       candidates[i]->us.push_back(std::isfinite(ms) ? 1e3 * ms / launches
                                                     : std::numeric_limits<double>::infinity());
     }

@@ -13,7 +13,7 @@
 #pragma once
 
 #include "autograd/var.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/random.h"
 #include "nn/init.h"
 

@@ -4,7 +4,7 @@
 // 64 MB. Run: allocator_bench --benchmark_repetitions=9 --benchmark_report_aggregates_only=true
 #include "core/caching_allocator.h"
 #include "core/host_memory.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 
 #include <benchmark/benchmark.h>
 #include <cstddef>

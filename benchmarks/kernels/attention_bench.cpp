@@ -63,12 +63,12 @@ void time_launches(benchmark::State& state, Args args) {
   launch(stream, args);
   const auto cuda_stream = std::get<CudaStream>(stream);
   for (auto _ : state) {
-    void* start = cuda::record_time(cuda_stream);
+    const auto start = cuda::record_time(cuda_stream);
     for (int i = 0; i < kLaunches; ++i) {
       launch(stream, args);
     }
-    void* stop = cuda::record_time(cuda_stream);
-    state.SetIterationTime(cuda::elapsed_ms(start, stop, cuda_stream) * 1e-3 / kLaunches);
+    const auto stop = cuda::record_time(cuda_stream);
+    state.SetIterationTime(cuda::elapsed_ms(start.get(), stop.get()) * 1e-3 / kLaunches);
   }
   state.counters["FLOP/s"] = benchmark::Counter(static_cast<double>(args.cost().flops),
                                                 benchmark::Counter::kIsIterationInvariantRate);

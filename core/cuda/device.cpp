@@ -6,10 +6,10 @@
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <string>
 #include <vector>
 
 namespace lamina::cuda {
@@ -99,43 +99,65 @@ void check_launch(CudaStream stream, std::string_view kernel, bool wait) {
   }
 }
 
-void* record_time(CudaStream stream) noexcept {
+std::shared_ptr<void> new_event(int device) noexcept {
   EventPool& pool = event_pool();
   const std::lock_guard lock(pool.mutex);
-  auto& free = pool.free[stream.device];
+  auto& free = pool.free[device];
   cudaEvent_t event = nullptr;
   if (!free.empty()) {
     event = free.back();
     free.pop_back();
-  } else if (cudaEventCreate(&event) != cudaSuccess) {
-    return nullptr;
+  } else {
+    int previous = 0;
+    if (cudaGetDevice(&previous) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return {};
+    const cudaError_t status = cudaEventCreate(&event);
+    cudaSetDevice(previous);
+    if (status != cudaSuccess) return {};
   }
-  if (cudaEventRecord(event, stream.handle) == cudaSuccess) return event;
-  free.push_back(event);
-  return nullptr;
+  return {event, [device](void* spent) {
+            EventPool& events = event_pool();
+            const std::lock_guard back(events.mutex);
+            events.free[device].push_back(static_cast<cudaEvent_t>(spent));
+          }};
 }
 
-double elapsed_ms(void* start, void* stop, CudaStream stream) {
-  float ms = std::numeric_limits<float>::quiet_NaN();
-  auto* first = static_cast<cudaEvent_t>(start);
-  auto* last = static_cast<cudaEvent_t>(stop);
-  if (first != nullptr && last != nullptr) {
-    LAMINA_CUDA_CHECK(cudaEventSynchronize(last));
-    LAMINA_CUDA_CHECK(cudaEventElapsedTime(&ms, first, last));
-  }
-  EventPool& pool = event_pool();
-  const std::lock_guard lock(pool.mutex);
-  for (cudaEvent_t event : {first, last}) {
-    if (event != nullptr) pool.free[stream.device].push_back(event);
-  }
+std::shared_ptr<void> record_time(CudaStream stream) noexcept {
+  std::shared_ptr<void> event = new_event(stream.device);
+  if (event && cudaEventRecord(static_cast<cudaEvent_t>(event.get()), stream.handle) == cudaSuccess)
+    return event;
+  return {};
+}
+
+bool has_passed(void* event) noexcept {
+  const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event));
+  if (status == cudaErrorNotReady) cudaGetLastError();
+  return status != cudaErrorNotReady;
+}
+
+double elapsed_ms(void* start, void* stop) {
+  if (start == nullptr || stop == nullptr) return std::numeric_limits<double>::quiet_NaN();
+  auto* const first = static_cast<cudaEvent_t>(start);
+  auto* const last = static_cast<cudaEvent_t>(stop);
+  float ms = 0.0F;
+  LAMINA_CUDA_CHECK(cudaEventSynchronize(first));
+  LAMINA_CUDA_CHECK(cudaEventSynchronize(last));
+  LAMINA_CUDA_CHECK(cudaEventElapsedTime(&ms, first, last));
   return static_cast<double>(ms);
 }
 
-void push_range(std::string_view name) {
-  nvtxRangePushA(std::string(name).c_str());
+void push_range(std::string_view name, bool is_backward) noexcept {
+  constexpr std::uint32_t kGreen = 0xff2e9e5bU, kOrange = 0xffd9822bU;  // ARGB
+  nvtxEventAttributes_t range{};
+  range.version = NVTX_VERSION;
+  range.size = NVTX_EVENT_ATTRIB_STRUCT_SIZE;
+  range.colorType = NVTX_COLOR_ARGB;
+  range.color = is_backward ? kOrange : kGreen;
+  range.messageType = NVTX_MESSAGE_TYPE_ASCII;
+  range.message.ascii = name.empty() ? "-" : name.data();
+  nvtxRangePushEx(&range);
 }
 
-void pop_range() {
+void pop_range() noexcept {
   nvtxRangePop();
 }
 

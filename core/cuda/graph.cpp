@@ -6,7 +6,83 @@
 
 #include <cuda_runtime_api.h>
 
+#include <vector>
+
 namespace lamina::cuda {
+
+namespace {
+
+/// Where a node leads to.
+struct Followers {
+  std::vector<cudaGraphNode_t> nodes;
+  std::vector<cudaGraphEdgeData> edges;
+};
+
+// CUDA 13 gave the functions with edge data the names of those without.
+#if CUDART_VERSION >= 13000
+constexpr auto kCaptureInfo = [](auto... arguments) {
+  return cudaStreamGetCaptureInfo(arguments...);
+};
+constexpr auto kDependentNodes = cudaGraphNodeGetDependentNodes;
+constexpr auto kAddDependencies = cudaGraphAddDependencies;
+constexpr auto kRemoveDependencies = cudaGraphRemoveDependencies;
+#else
+constexpr auto kCaptureInfo = [](auto... arguments) {
+  return cudaStreamGetCaptureInfo_v3(arguments...);
+};
+constexpr auto kDependentNodes = cudaGraphNodeGetDependentNodes_v2;
+constexpr auto kAddDependencies = cudaGraphAddDependencies_v2;
+constexpr auto kRemoveDependencies = cudaGraphRemoveDependencies_v2;
+#endif
+
+Followers followers_of(cudaGraphNode_t node) {
+  std::size_t count = 0;
+  LAMINA_CUDA_CHECK(kDependentNodes(node, nullptr, nullptr, &count));
+  Followers result{std::vector<cudaGraphNode_t>(count), std::vector<cudaGraphEdgeData>(count)};
+  if (count == 0) return result;
+  LAMINA_CUDA_CHECK(kDependentNodes(node, result.nodes.data(), result.edges.data(), &count));
+  return result;
+}
+
+std::vector<cudaGraphNode_t> roots_of(cudaGraph_t graph) {
+  std::size_t count = 0;
+  LAMINA_CUDA_CHECK(cudaGraphGetRootNodes(graph, nullptr, &count));
+  std::vector<cudaGraphNode_t> roots(count);
+  LAMINA_CUDA_CHECK(cudaGraphGetRootNodes(graph, roots.data(), &count));
+  return roots;
+}
+
+/// Puts an event node between a node, or the beginning, and all that follows it.
+void insert(cudaGraph_t graph, const EventNode& event) {
+  auto* const behind = static_cast<cudaGraphNode_t>(event.behind);
+  Followers followers;
+  if (behind != nullptr) {
+    followers = followers_of(behind);
+  } else {
+    followers.nodes = roots_of(graph);
+  }
+  cudaGraphNode_t node = nullptr;
+  LAMINA_CUDA_CHECK(cudaGraphAddEventRecordNode(&node, graph, &behind, behind != nullptr ? 1 : 0,
+                                                static_cast<cudaEvent_t>(event.event)));
+  for (std::size_t i = 0; i < followers.nodes.size(); ++i) {
+    if (behind != nullptr) {
+      LAMINA_CUDA_CHECK(
+          kRemoveDependencies(graph, &behind, &followers.nodes[i], &followers.edges[i], 1));
+    }
+    LAMINA_CUDA_CHECK(kAddDependencies(graph, &node, &followers.nodes[i], nullptr, 1));
+  }
+}
+
+void* instantiate(cudaGraph_t graph, CudaStream stream) {
+  cudaGraphExec_t executable = nullptr;
+  LAMINA_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+  const cudaError_t status = cudaGraphUpload(executable, stream.handle);
+  if (status != cudaSuccess) cudaGraphExecDestroy(executable);
+  LAMINA_CUDA_CHECK(status);
+  return executable;
+}
+
+}  // namespace
 
 void begin_capture(CudaStream stream) {
   LAMINA_CUDA_CHECK(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal));
@@ -18,20 +94,40 @@ bool is_capturing(CudaStream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+std::optional<CaptureTail> capture_tail(CudaStream stream) noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaGraphNode_t* nodes = nullptr;
+  const cudaGraphEdgeData* edges = nullptr;
+  std::size_t count = 0;
+  unsigned long long* const id = nullptr;
+  cudaGraph_t* const graph = nullptr;
+  if (kCaptureInfo(stream.handle, &status, id, graph, &nodes, &edges, &count) != cudaSuccess ||
+      status != cudaStreamCaptureStatusActive) {
+    return std::nullopt;
+  }
+  return CaptureTail{count, count == 1 ? *nodes : nullptr};
+}
+
 CapturedGraph end_capture(CudaStream stream) {
   cudaGraph_t graph = nullptr;
   LAMINA_CUDA_CHECK(cudaStreamEndCapture(stream.handle, &graph));
   CapturedGraph result;
-  cudaGraphExec_t executable = nullptr;
-  cudaError_t status = cudaGraphGetNodes(graph, nullptr, &result.nodes);
-  if (status == cudaSuccess) status = cudaGraphInstantiate(&executable, graph, 0);
-  cudaGraphDestroy(graph);
-  LAMINA_CUDA_CHECK(status);
-  result.executable = executable;
-  status = cudaGraphUpload(executable, stream.handle);
-  if (status != cudaSuccess) cudaGraphExecDestroy(executable);
-  LAMINA_CUDA_CHECK(status);
+  try {
+    LAMINA_CUDA_CHECK(cudaGraphGetNodes(graph, nullptr, &result.nodes));
+    result.executable = instantiate(graph, stream);
+  } catch (const CudaError&) {
+    cudaGraphDestroy(graph);
+    throw;
+  }
+  result.graph = graph;
   return result;
+}
+
+void* instantiate_with_events(void* graph, std::span<const EventNode> events, CudaStream stream) {
+  const DeviceGuard guard(stream.device);
+  for (const EventNode& event : events)
+    insert(static_cast<cudaGraph_t>(graph), event);
+  return instantiate(static_cast<cudaGraph_t>(graph), stream);
 }
 
 void abandon_capture(CudaStream stream) noexcept {
@@ -46,9 +142,13 @@ void launch_graph(void* executable, CudaStream stream) {
   LAMINA_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable), stream.handle));
 }
 
-void destroy_graph(void* executable, CudaStream stream) noexcept {
+void destroy_executable(void* executable, CudaStream stream) noexcept {
   cudaStreamSynchronize(stream.handle);  // a replay may be under way
   cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable));
+}
+
+void destroy_graph(void* graph) noexcept {
+  cudaGraphDestroy(static_cast<cudaGraph_t>(graph));
 }
 
 }  // namespace lamina::cuda

@@ -8,6 +8,9 @@
 #include "core/stream.h"
 
 #include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string_view>
 
 namespace lamina::cuda {
@@ -42,29 +45,58 @@ void copy(void* to, Device to_device, const void* from, Device from_device, std:
 /// Throws CudaError when the last launch of this thread failed; `wait` has no effect in a capture.
 void check_launch(CudaStream stream, std::string_view kernel, bool wait);
 
-/// A point in time on a stream, nullptr when the device has failed. Events come from a pool.
-void* record_time(CudaStream stream) noexcept;
+/// An event of the device, from a pool and back to it with its last owner; null when the device has
+/// failed.
+std::shared_ptr<void> new_event(int device) noexcept;
 
-/// Milliseconds between two points of one stream, NaN when either is missing; waits for the later
-/// one and gives both back to the pool.
-double elapsed_ms(void* start, void* stop, CudaStream stream);
+/// The same, passed when the work queued on the stream so far is done.
+std::shared_ptr<void> record_time(CudaStream stream) noexcept;
+
+/// Whether the device has passed the event. Never blocks; true when the device has failed.
+bool has_passed(void* event) noexcept;
+
+/// Milliseconds between two events of one device; waits for both. NaN when either is null.
+double elapsed_ms(void* start, void* stop);
 
 /// Begins to record what this thread queues on the stream, instead of running it.
 void begin_capture(CudaStream stream);
 bool is_capturing(CudaStream stream);
 
+/// What the next work on a capturing stream will follow.
+struct CaptureTail {
+  std::size_t count = 0;  // of nodes: 0 at the beginning, more than one behind a join
+  void* node = nullptr;   // when there is one
+};
+
+/// Nothing when the stream is not capturing, or the capture has failed.
+std::optional<CaptureTail> capture_tail(CudaStream stream) noexcept;
+
 struct CapturedGraph {
-  void* executable = nullptr;  // destroy_graph() ends its life
+  void* graph = nullptr;       // destroy_graph() ends its life
+  void* executable = nullptr;  // destroy_executable() ends its life
   std::size_t nodes = 0;
+};
+
+/// An event of a graph, recorded when `behind` is done, or at the beginning for nullptr.
+struct EventNode {
+  void* behind;
+  void* event;
 };
 
 /// Ends the recording. Throws CudaError when something was queued that cannot be recorded.
 CapturedGraph end_capture(CudaStream stream);
 void abandon_capture(CudaStream stream) noexcept;
 void launch_graph(void* executable, CudaStream stream);
-void destroy_graph(void* executable, CudaStream stream) noexcept;
+void destroy_executable(void* executable, CudaStream stream) noexcept;
+void destroy_graph(void* graph) noexcept;
 
-void push_range(std::string_view name);
-void pop_range();
+/// Adds event nodes to the graph and makes a second executable of it: what followed a node follows
+/// its event from then on, and programmatic dependent launch across it becomes an ordinary
+/// dependency. The events must live as long as the executable. Once for a graph.
+void* instantiate_with_events(void* graph, std::span<const EventNode> events, CudaStream stream);
+
+/// Opens a range that NVIDIA's tools show. `name` ends with a zero.
+void push_range(std::string_view name, bool is_backward) noexcept;
+void pop_range() noexcept;
 
 }  // namespace lamina::cuda

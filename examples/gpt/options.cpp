@@ -168,6 +168,7 @@ cxxopts::Options parser_of(Command command) {
     if (!belongs(spec, command)) continue;
     const bool is_flag = spec.value.empty();
     auto value = is_flag ? cxxopts::value<bool>() : cxxopts::value<std::string>();
+    if (!spec.implied.empty()) value = value->implicit_value(std::string(spec.implied));
     parser.add_options(std::string(spec.group))(std::string(spec.name),
                                                 cat(spec.help, default_text(command, spec)), value,
                                                 std::string(spec.value));
@@ -318,6 +319,11 @@ void resolve(Options& options) {
                          ", expected f32 (what the CPU computes in)"));
   }
   if (options.log_every == 0) options.log_every = on_cuda ? 50 : 10;
+  if (options.profile == 1) {
+    throw UsageError(
+        "--profile is 1, expected 0 or at least 2 (the steps between are what a profiled step is "
+        "compared with)");
+  }
   if (options.width % options.heads != 0) {
     throw UsageError(
         cat("--heads is ", options.heads, ", expected a divisor of --width ", options.width));

@@ -14,6 +14,7 @@
 #include "examples/gpt/log.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
+#include "examples/gpt/training_profile.h"
 
 #include <algorithm>
 #include <chrono>
@@ -37,7 +38,6 @@ using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kGpt2Vocabulary = 50257;
-constexpr std::int64_t kProfiledSteps = 10;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -122,7 +122,7 @@ class Trainer {
         tokens_(
             empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
         upload_(device_, tokens_.bytes()),
-        graph_(device_),
+        graph_(device_, options.eager ? std::numeric_limits<int>::max() : 2),  // eager: never ready
         plans_(options.gemm_plans, device_),
         tf32_(options.dtype == "tf32") {
     seed(static_cast<std::uint64_t>(options.seed));
@@ -160,20 +160,16 @@ class Trainer {
         to_json(options_, Command::train).dump(2, ' ', false, Json::error_handler_t::replace) +
             "\n");
     describe();
+    if (options_.profile > 0) profile_.emplace(options_, device_, directory_, live_);
     mark_ = Clock::now();
     while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
-      if (options_.profile && step_ == std::max<std::int64_t>(0, options_.steps - kProfiledSteps)) {
-        profile_.emplace();
-        profiling_.emplace(*profile_);
-      }
       train_step();
-      if (step_ == options_.steps) profiling_.reset();
       const bool is_last = step_ == options_.steps;
       if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
       if (step_ == 1) plans_.save(directory_ / "gemm_plans.txt");
       if (!is_last && options_.eval_every > 0 && step_ % options_.eval_every == 0) evaluate();
     }
-    profiling_.reset();
+    if (profile_) profile_->finish();
     return interrupt_.signal() != 0 ? stop() : finish();
   }
 
@@ -252,10 +248,11 @@ class Trainer {
       for (std::size_t micro = 0; micro * batch < all.size(); ++micro)
         loader_.write(data::Split::train, first + micro, all.subspan(micro * batch, batch));
     });
-    if (options_.eager || profiling_) {
-      graph_.run_eagerly([this] { update(); });
+    const auto work = [this] { update(); };
+    if (profile_) {
+      profile_->step(graph_, work);
     } else {
-      graph_.run([this] { update(); });
+      graph_.run(work);
     }
     ++step_;
     ++unlogged_;
@@ -371,7 +368,6 @@ class Trainer {
   int finish() {
     save("last.safetensors");
     if (evaluated_step_ != step_) evaluate();
-    if (profile_) console_.out << profile_->table() << std::flush;
     if (options_.gemm_report) console_.out << gemm_report(device_) << std::flush;
     if (interrupt_.signal() != 0) return stop();
     const double tokens = static_cast<double>(step_ * tokens_per_step());
@@ -440,8 +436,7 @@ class Trainer {
   std::int64_t best_step_ = 0, evaluated_step_ = -1;
   Clock::time_point start_ = Clock::now(), mark_ = start_;
   double trained_seconds_ = 0.0, smooth_ms_ = 0.0;
-  std::optional<TableSink> profile_;
-  std::optional<SinkScope> profiling_;
+  std::optional<TrainingProfile> profile_;
 };
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include "core/caching_allocator.h"
 
 #include "core/error.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "tests/support/fake_device.h"
 
 #include <gmock/gmock.h>

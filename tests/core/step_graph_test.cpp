@@ -4,9 +4,11 @@
 
 #include "core/caching_allocator.h"
 #include "core/error.h"
+#include "core/kernel_times.h"
 #include "core/kernels/dropout.h"
 #include "core/kernels/elementwise.h"
 #include "core/launch.h"
+#include "core/profile_scope.h"
 #include "core/storage.h"
 #include "core/tensor.h"
 #include "core/upload.h"
@@ -73,6 +75,17 @@ TEST(StepGraph, RunsEveryStepOnTheCpu) {
   EXPECT_EQ(runs, 5);
   EXPECT_FALSE(graph.is_captured());
   EXPECT_EQ(graph.memory(), AllocatorStats());
+}
+
+TEST(StepGraph, TimesAStepOnTheCpu) {
+  StepGraph graph(kCpu);
+  KernelTimes times(kCpu);
+  const Tensor x = zeros({4});
+  graph.run_timed([&] { x.fill(1.0); }, times);
+  graph.run([&] { x.fill(2.0); });  // is not heard
+  ASSERT_EQ(times.rows().size(), 1U);
+  EXPECT_EQ(times.rows()[0].kernel, "fill");
+  EXPECT_EQ(times.rows()[0].calls, 1.0);
 }
 
 TEST(StepGraph, NeedsAWarmUp) {
@@ -151,37 +164,85 @@ TEST_F(CudaUpload, KeepsTheOrderOfManyUploads) {
   }
 }
 
-/// 12 steps, of which those in `eager` do not use the graph, with a draw of its own before each
-/// step of `draws`.
-std::vector<double> walk(bool with_graph, const std::vector<int>& eager,
-                         const std::vector<int>& draws) {
+using Steps = std::vector<int>;
+
+struct WalkOptions {
+  bool with_graph = true;
+  Steps eager = {};  // do not use the graph
+  Steps draws = {};  // have a draw of their own before them
+  Steps timed = {};  // are profiled
+};
+
+/// What 12 steps leave behind.
+std::vector<double> walk(const WalkOptions& options) {
   seed(99);
   const Walk step(kCuda);
   StepGraph graph(kCuda);
-  const auto is_in = [](const std::vector<int>& steps, int i) {
+  KernelTimes times(kCuda);
+  const auto is_in = [](const Steps& steps, int i) {
     return std::find(steps.begin(), steps.end(), i) != steps.end();
   };
   for (int i = 0; i < 12; ++i) {
-    if (is_in(draws, i)) default_generator().next();
-    if (!with_graph || is_in(eager, i)) {
+    if (is_in(options.draws, i)) default_generator().next();
+    if (!options.with_graph || is_in(options.eager, i)) {
       graph.run_eagerly([&] { step(); });
+    } else if (is_in(options.timed, i)) {
+      graph.run_timed([&] { step(); }, times);
     } else {
       graph.run([&] { step(); });
     }
   }
-  EXPECT_EQ(graph.is_captured(), with_graph);
+  EXPECT_EQ(graph.is_captured(), options.with_graph);
   return step.values();
 }
 
 TEST_F(CudaStepGraph, ReplaysTheBitsOfEagerSteps) {
-  const std::vector<double> eager = walk(false, {}, {});
-  EXPECT_EQ(walk(true, {}, {}), eager);
-  EXPECT_EQ(walk(true, {0, 5, 6, 11}, {}), eager);
+  const std::vector<double> eager = walk({.with_graph = false});
+  EXPECT_EQ(walk({}), eager);
+  EXPECT_EQ(walk({.eager = {0, 5, 6, 11}}), eager);
 }
 
 TEST_F(CudaStepGraph, FollowsDrawsBetweenSteps) {
-  EXPECT_EQ(walk(true, {7}, {1, 4, 5, 9}), walk(false, {}, {1, 4, 5, 9}));
-  EXPECT_NE(walk(true, {}, {4}), walk(true, {}, {}));
+  const Steps draws = {1, 4, 5, 9};
+  EXPECT_EQ(walk({.eager = {7}, .draws = draws}), walk({.with_graph = false, .draws = draws}));
+  EXPECT_NE(walk({.draws = {4}}), walk({}));
+}
+
+TEST_F(CudaStepGraph, TimedStepsGiveTheSameBits) {
+  const std::vector<double> eager = walk({.with_graph = false});
+  EXPECT_EQ(walk({.timed = {1, 4, 5, 9}}), eager);  // 1: still eager
+  EXPECT_EQ(walk({.timed = {2, 11}}), eager);       // 2: recorded in that call
+  EXPECT_EQ(walk({.eager = {7}, .timed = {0, 3, 6, 8}}), eager);
+  EXPECT_EQ(walk({.draws = {3, 4}, .timed = {3, 5}}), walk({.with_graph = false, .draws = {3, 4}}));
+}
+
+TEST_F(CudaStepGraph, TimesEveryKernelOfAReplay) {
+  const Walk step(kCuda);
+  StepGraph graph(kCuda);
+  KernelTimes times(kCuda);
+  for (int i = 0; i < 8; ++i) {
+    const auto work = [&] {
+      const ProfileScope scope("walk");
+      step();
+    };
+    if (i % 2 == 0) {
+      graph.run(work);
+      continue;
+    }
+    graph.run_timed(work, times);
+    const std::vector<ProfileRow> rows = times.rows();
+    ASSERT_GE(rows.size(), 2U);
+    EXPECT_EQ(rows[0].layer, "walk");
+    EXPECT_EQ(rows[0].kernel, "dropout");
+    EXPECT_EQ(rows[0].calls, 2.0);
+    EXPECT_EQ(rows[1].kernel, "scale");
+    for (const ProfileRow& row : rows) {
+      EXPECT_GT(row.ms, 0.0) << row.kernel;
+      EXPECT_LT(row.ms, 1.0) << row.kernel;  // some 3 us each
+    }
+    EXPECT_EQ(rows.size() == 3, graph.is_captured());  // the random offset
+  }
+  EXPECT_GE(times.peak_live(), 3 * kElements * sizeof(float));
 }
 
 TEST_F(CudaStepGraph, CallsTheStepOnceForTheRecordingAndAsksForNoMemoryAfterwards) {

@@ -72,6 +72,10 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
                                                        {"--text", "--steps", "3"},
                                                        {"--out="},
                                                        {"--config="},
+                                                       {"--profile=1"},
+                                                       {"--profile=often"},
+                                                       {"--profile", "20"},
+                                                       {"--profile-depth", "-1"},
                                                        {"--config", "/"}};
   for (const std::vector<std::string>& arguments : wrong) {
     std::vector<std::string> all = {"train", "--out", "/nonexistent/never_made"};
@@ -80,6 +84,15 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
     EXPECT_EQ(outcome.status, 2) << arguments.front() << ": " << outcome.errors;
     EXPECT_THAT(outcome.errors, HasSubstr("lamina-gpt: error: "));
   }
+}
+
+TEST(GptOptions, ProfilesEveryFiftiethStepUnlessToldOtherwise) {
+  EXPECT_EQ(parse({"--device", "cpu"}).profile, 0);
+  EXPECT_EQ(parse({"--device", "cpu", "--profile"}).profile, 50);
+  EXPECT_EQ(parse({"--profile", "--device", "cpu", "--profile-depth", "2"}).profile, 50);
+  EXPECT_EQ(parse({"--device", "cpu", "--profile=20"}).profile, 20);
+  EXPECT_EQ(parse({"--device", "cpu", "--profile=0"}).profile, 0);
+  EXPECT_THAT(run({"train", "--help"}).out, HasSubstr("--profile [=N(=50)]"));
 }
 
 TEST(GptOptions, RefusesHalfPrecisionOnTheCpu) {

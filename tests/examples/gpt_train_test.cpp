@@ -213,12 +213,10 @@ TEST(GptTrain, FinishesTheStepOnCtrlC) {
   EXPECT_NO_THROW(load_checkpoint(out));
 }
 
-TEST(GptTrain, MeasuresSpeedOnRandomTokensAndPrintsTheProfile) {
+TEST(GptTrain, MeasuresSpeedOnRandomTokens) {
   const TemporaryDirectory directory;
   const std::string out = directory.file("run");
-  const Outcome outcome = train_tiny(out, {"--random-tokens", "--profile", "--steps", "12"});
-  ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_THAT(outcome.out, HasSubstr("blocks.1.mlp"));
+  ASSERT_EQ(train_tiny(out, {"--random-tokens", "--steps", "12"}).status, 0);
   EXPECT_EQ(run({"sample", out}).status, 1);  // no vocabulary
 }
 

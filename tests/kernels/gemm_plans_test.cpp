@@ -247,7 +247,8 @@ TEST_F(CudaGemmPlans, NothingIsTimedDuringACapture) {
   plans.run(captured.args(other), cuda_stream());
   const cuda::CapturedGraph graph = cuda::end_capture(cuda_stream());
   EXPECT_GT(graph.nodes, 0U);
-  cuda::destroy_graph(graph.executable, cuda_stream());
+  cuda::destroy_executable(graph.executable, cuda_stream());
+  cuda::destroy_graph(graph.graph);
   EXPECT_EQ(plans.stored(), "");
 }
 

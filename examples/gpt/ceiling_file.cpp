@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/ceiling_file.h"
+
+#include "core/error.h"
+#include "core/text.h"
+#include "examples/gpt/cache.h"
+
+#include <fstream>
+#include <omp.h>
+#include <optional>
+#include <sstream>
+
+namespace lamina::gpt {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "cpu";
+}
+
+/// What the figures belong to.
+std::string name_of(Device device) {
+  return device.is_cuda() ? device_info(device).name
+                          : cat(cpu_model(), ", ", omp_get_max_threads(), " threads");
+}
+
+/// Lines of "dtype copy_gb_s matmul_tflop_s device"; others are passed over.
+std::optional<Ceilings> find(const std::string& text, const std::string& dtype,
+                             const std::string& device) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    Ceilings found;
+    std::string name;
+    words >> found.dtype >> found.copy_gb_s >> found.matmul_tflop_s >> std::ws;
+    std::getline(words, name);
+    if (words && found.are_known() && found.dtype == dtype && name == device) return found;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Ceilings known_ceilings(Device device, const std::string& dtype) {
+  const fs::path cache = cache_directory();
+  const fs::path path = cache.empty() ? cache : cache / "ceilings.txt";
+  const std::string name = name_of(device);
+  const std::string text = text_of(path);
+  if (const std::optional<Ceilings> known = find(text, dtype, name)) return *known;
+  const Ceilings measured =
+      measure_ceilings(device, dtype == "bf16" ? DType::bf16 : DType::f32, dtype == "tf32");
+  try {
+    if (!path.empty()) {
+      replace_file(path, cat(text, dtype, " ", measured.copy_gb_s, " ", measured.matmul_tflop_s,
+                             " ", name, "\n"));
+    }
+  } catch (const Error&) {
+    // Without the cache each run measures.
+  }
+  return measured;
+}
+
+}  // namespace lamina::gpt
