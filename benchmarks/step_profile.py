@@ -1,54 +1,60 @@
 # SPDX-License-Identifier: MIT
-"""Where a training step goes, by kernel, from the table of `lamina-gpt train --profile`, as JSON.
+"""Where a training step goes, by kernel, from the profile.jsonl of `lamina-gpt train --profile`, as JSON.
 
 Usage: python3 benchmarks/step_profile.py RESULT.json NAME=PROGRAM... [--cases gpt2-16,gpt2-64]
 Cases: toy, and gpt2-B: GPT-2 124M on random tokens with a batch of B x 1024.
-NAME says which build PROGRAM is, so that two commits are measured on one machine. Eager steps with an
-event before and after each kernel: a row is a few per cent more than in a step without them.
+NAME says which build PROGRAM is, so that two commits are measured on one machine. The mean of the sampled
+steps, which have an event behind each kernel: a row is a few per cent more than in a step without them.
+docs/profiling.md says what the fields of profile.jsonl are.
 """
 import argparse
 import collections
 import json
 import pathlib
-import re
+import statistics
 import subprocess
 import sys
 import tempfile
 
 from gpt_training import machine, today
 
-STEPS, PROFILED = 30, 10  # the program profiles the last PROFILED
+STEPS, EVERY = 100, 10  # the first sample, just behind the warm-up, is left out
 NORMS = ("layer_norm", "rms_norm")
-# layer, pass, kernel, calls, ms, share, GB/s, TFLOP/s
-ROW = re.compile(r"^(\S+)\s+(forward|backward)\s+(\S+)\s+(\d+)\s+([\d.]+)\s+[\d.]+%\s+[\d.]+\s+[\d.]+$")
+
+
+def read_profile(path):
+    """The sampled steps of a run."""
+    return [json.loads(line) for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def by_kernel(samples):
+    """Mean milliseconds and calls per step by kernel and direction, largest first."""
+    kernels = collections.defaultdict(lambda: {"ms": 0.0, "calls": 0.0})
+    for sample in samples:
+        for row in sample["rows"]:
+            kernel = kernels[f"{row['kernel']} {row['direction']}"]
+            kernel["ms"] += row["ms"] / len(samples)
+            kernel["calls"] += row["calls"] / len(samples)
+    return dict(sorted(kernels.items(), key=lambda entry: -entry[1]["ms"]))
 
 
 def profile(program, case):
-    """Milliseconds and calls per step by pass and kernel."""
+    """The row of one program and case."""
     preset, _, batch = case.partition("-")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--preset", preset, "--device", "cuda", "--profile", "--steps", str(STEPS),
+        arguments = ["--preset", preset, "--device", "cuda", f"--profile={EVERY}", "--steps", str(STEPS),
                      *(["--random-tokens", "--batch", batch] if batch else []),
-                     "--eval-every", "0", "--eval-batches", "1", "--samples", "0",
-                     "--log-every", "10"]
+                     "--eval-every", "0", "--eval-batches", "1", "--samples", "0"]
         print(program, *arguments, file=sys.stderr)
-        text = subprocess.run([program, "train", *arguments, "--out", f"{folder}/run"], check=True,
-                              capture_output=True, text=True).stdout
-        log = [json.loads(line) for line in open(f"{folder}/run/log.jsonl", encoding="utf-8")]
-    kernels = collections.defaultdict(lambda: {"ms": 0.0, "calls": 0.0})
-    for line in text.splitlines():
-        if found := ROW.match(line.strip()):
-            row = kernels[f"{found[3]} {found[2]}"]
-            row["calls"] += int(found[4]) / PROFILED
-            row["ms"] += float(found[5]) / PROFILED
-    if not kernels:
-        sys.exit(f"step_profile: {program} printed no table of the profile")
-    unprofiled = [entry["ms"] for entry in log if entry["event"] == "step" and entry["step"] == 20]
-    return {"command": "lamina-gpt train " + " ".join(arguments), "case": case,
-            "ms_per_step_without_profile": unprofiled[0],
+        subprocess.run([program, "train", *arguments, "--out", f"{folder}/run"], check=True,
+                       stdout=subprocess.DEVNULL)
+        samples = read_profile(f"{folder}/run/profile.jsonl")[1:]
+    kernels = by_kernel(samples)
+    return {"command": "lamina-gpt train " + " ".join(arguments), "case": case, "samples": len(samples),
+            "ms_per_step_without_profile": statistics.median(sample["step_ms"] for sample in samples),
             "ms_of_norms": round(sum(row["ms"] for name, row in kernels.items() if name.startswith(NORMS)), 4),
             "ms_of_kernels": round(sum(row["ms"] for row in kernels.values()), 4),
-            "kernels": dict(sorted(kernels.items(), key=lambda entry: -entry[1]["ms"]))}
+            "kernels": kernels}
 
 
 def main():
