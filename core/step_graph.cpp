@@ -121,12 +121,18 @@ class CaptureScope {
   ~CaptureScope() {
     exchange_sink(sink_);
     if (is_done_) return;
-    cuda::abandon_capture(stream_);
+    if (has_begun_) cuda::abandon_capture(stream_);
     pool_.set_reserve_allowed(true);
   }
 
   CaptureScope(const CaptureScope&) = delete;
   CaptureScope& operator=(const CaptureScope&) = delete;
+
+  void begin() {
+    cuda::begin_capture(
+        stream_);  // throws when somebody else is capturing: then it is not ours to end
+    has_begun_ = true;
+  }
 
   void done() { is_done_ = true; }
 
@@ -134,7 +140,7 @@ class CaptureScope {
   CudaStream stream_;
   CachingAllocator& pool_;
   Sink* sink_;
-  bool is_done_ = false;
+  bool has_begun_ = false, is_done_ = false;
 };
 
 /// Puts a generator back to where it was: a capture runs nothing.
@@ -165,7 +171,7 @@ void StepGraph::capture(const std::function<void()>& step) {
   auto recorded = std::make_unique<KernelTimes>(device_);
   recorded->begin(elsewhere);
   CaptureScope scope(stream, *pool_, *recorded);
-  cuda::begin_capture(stream);
+  scope.begin();
   {
     const ShiftScope shifts(generator, reinterpret_cast<const std::uint64_t*>(shift_->data()));
     step();

@@ -217,24 +217,25 @@ class Trainer {
     const auto plan_of = [this](const Tensor& of) {
       return gpt::plan_memory(*model_, *optimizer_, batch_of(of));
     };
-    const auto refuse = [&](const std::string& why) {
-      const std::string memory = bytes_text(device_info(device_).total_memory);
-      const std::int64_t most = plan_of(tokens.slice(1, 0, 1).contiguous()).largest_batch();
-      throw Error(cat("--batch ", options_.batch, " does not fit in the ", memory, " of ", device_,
-                      ", expected at most some ", most, " (or try --recompute)", why));
+    const auto largest_batch = [&] {
+      return plan_of(tokens.slice(1, 0, 1).contiguous()).largest_batch();
     };
-    // A host without memory ends the process instead of saying so.
-    const bool may_be_killed = !device_.is_cuda() && options_.batch > 1;
-    if (may_be_killed &&
-        plan_of(tokens.slice(1, 0, 1).contiguous()).largest_batch() < options_.batch) {
-      refuse("");
+    const auto too_large = [&](std::int64_t most, const std::string& why) {
+      return Error(cat("--batch ", options_.batch, " does not fit in the ",
+                       bytes_text(device_info(device_).total_memory), " of ", device_,
+                       ", expected at most some ", most,
+                       " (or try --recompute and --logit-rows 8192)", why));
+    };
+    if (!device_.is_cuda() && options_.batch > 1) {
+      // A host without memory ends the process instead of saying so.
+      const std::int64_t most = largest_batch();
+      if (most < options_.batch) throw too_large(most, "");
     }
     try {
       return plan_of(tokens);
     } catch (const OutOfMemory& error) {
       if (options_.batch == 1) throw;
-      refuse(cat(": ", error.what()));
-      throw;
+      throw too_large(largest_batch(), cat(": ", error.what()));
     }
   }
 

@@ -23,7 +23,11 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
+#if LAMINA_WITH_CUDA
+#include "core/cuda/runtime.h"
+#endif
 
 namespace lamina {
 namespace {
@@ -295,6 +299,20 @@ TEST_F(CudaStepGraph, AFailedRecordingLeavesNothingBehind) {
 }
 
 #if LAMINA_WITH_CUDA
+TEST_F(CudaStepGraph, LeavesTheCaptureOfSomebodyElseAlone) {
+  const Walk step(kCuda);
+  StepGraph graph(kCuda, 1);
+  graph.run([&] { step(); });
+  const auto stream = std::get<CudaStream>(current_stream(kCuda));
+  cuda::begin_capture(stream);
+  EXPECT_THAT([&] { graph.run([&] { step(); }); }, ::testing::Throws<CudaError>());
+  EXPECT_TRUE(cuda::is_capturing(stream));
+  cuda::abandon_capture(stream);
+  EXPECT_FALSE(graph.is_captured());
+  graph.run([&] { step(); });  // and works again
+  EXPECT_TRUE(graph.is_captured());
+}
+
 TEST_F(CudaStepGraph, RefusesAnotherCurrentStream) {
   const Walk step(kCuda);
   StepGraph graph(kCuda);
