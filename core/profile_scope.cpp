@@ -18,6 +18,7 @@ namespace {
 struct ThreadState {
   std::string_view path;
   Direction direction = Direction::forward;
+  std::string_view kernel;
   Sink* sink = nullptr;
 };
 
@@ -68,6 +69,10 @@ Direction current_direction() {
   return thread_state.direction;
 }
 
+std::string_view current_kernel() {
+  return thread_state.kernel;
+}
+
 ProfileScope::ProfileScope(std::string_view path, Direction direction)
     : previous_path_(thread_state.path),
       previous_direction_(thread_state.direction),
@@ -88,7 +93,9 @@ ProfileScope::~ProfileScope() {
 }
 
 KernelScope::KernelScope(std::string_view name, const Cost& cost, const Stream& stream)
-    : sink_(thread_state.sink), stream_(stream) {
+    : previous_name_(std::exchange(thread_state.kernel, name)),
+      sink_(thread_state.sink),
+      stream_(stream) {
   push_range(name, thread_state.direction);
   if (sink_ != nullptr) sink_->enter_kernel(name, cost, stream_);
 }
@@ -96,6 +103,7 @@ KernelScope::KernelScope(std::string_view name, const Cost& cost, const Stream& 
 KernelScope::~KernelScope() {
   if (sink_ != nullptr) sink_->leave_kernel(stream_);
   pop_range();
+  thread_state.kernel = previous_name_;
 }
 
 void check_launch(const Stream& stream, std::string_view kernel) {

@@ -34,6 +34,9 @@ Sink* exchange_sink(Sink* sink);
 std::string_view current_scope();
 Direction current_direction();
 
+/// The name of the kernel that this thread is launching, "" between launches.
+std::string_view current_kernel();
+
 /// Names the work done until destruction, e.g. "blocks.1.mlp.up". The path replaces the outer one.
 class ProfileScope {
  public:
@@ -57,6 +60,7 @@ class KernelScope {
   KernelScope& operator=(const KernelScope&) = delete;
 
  private:
+  std::string_view previous_name_;
   Sink* sink_;
   Stream stream_;
 };

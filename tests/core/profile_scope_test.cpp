@@ -27,6 +27,7 @@ class Recorder final : public Sink {
 
   void enter_kernel(std::string_view name, const Cost& cost, const Stream& /*stream*/) override {
     events.push_back(cat(name, " ", cost.bytes, " B in ", current_scope()));
+    EXPECT_EQ(current_kernel(), name);
   }
 
   void leave_kernel(const Stream& /*stream*/) override { events.emplace_back("done"); }
@@ -64,6 +65,7 @@ TEST(Sink, HearsScopesAndKernelsInOrder) {
   }
   (void)full({4, 8}, 1.0);  // not heard any more
   EXPECT_THAT(recorder.events, ElementsAre("> layer", "fill 128 B in layer", "done", "end"));
+  EXPECT_EQ(current_kernel(), "");
 }
 
 TEST(Sink, HearsTheEndOfWhatAnExceptionLeaves) {
