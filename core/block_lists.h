@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/allocator.h"
+#include "core/profile_scope.h"
 
 #include <algorithm>
 #include <array>
@@ -37,7 +38,7 @@ struct Block {
   Block* smaller = nullptr;  // neighbours in the list of free blocks of about this size
   Block* larger = nullptr;
   BlockState state = BlockState::free;
-  std::uint32_t scope = 0;  // where it was allocated: index of the interned scope name
+  std::uint32_t scope = 0;  // where it was allocated: a number of ScopeNames
   std::uint32_t uses = 0;   // events to come before the memory may be reused
   std::vector<StreamId>
       used_on;  // other streams that use the live block; they get an event when it is freed
@@ -227,23 +228,30 @@ struct PendingUses {
   std::deque<std::pair<Event, Block*>> uses;
 };
 
-/// Small numbers for scope names, so that a block keeps four bytes. Names are few: the paths of the
-/// layers.
+/// Small numbers for scopes (a name and a direction), so that a block keeps four bytes. Names are
+/// few: the paths of the layers. The lowest bit is the direction.
 class ScopeNames {
  public:
-  std::uint32_t intern(std::string_view name) {
+  std::uint32_t intern(std::string_view name, Direction direction) {
+    const auto bit = static_cast<std::uint32_t>(direction);
     if (name == names_[last_])
-      return last_;  // neighbouring requests mostly come from the same layer
+      return 2 * last_ + bit;  // neighbouring requests mostly come from the same layer
     const auto found = ids_.find(name);
-    if (found != ids_.end()) return last_ = found->second;
-    const auto id = static_cast<std::uint32_t>(names_.size());
-    ids_.emplace(names_.emplace_back(name), id);
-    return last_ = id;
+    if (found != ids_.end()) {
+      last_ = found->second;
+    } else {
+      last_ = static_cast<std::uint32_t>(names_.size());
+      ids_.emplace(names_.emplace_back(name), last_);
+    }
+    return 2 * last_ + bit;
   }
 
-  const std::string& operator[](std::uint32_t id) const { return names_[id]; }
+  const std::string& name(std::uint32_t id) const { return names_[id / 2]; }
 
-  std::size_t size() const { return names_.size(); }
+  static Direction direction(std::uint32_t id) { return static_cast<Direction>(id % 2); }
+
+  /// All numbers that intern() gives are smaller.
+  std::size_t limit() const { return 2 * names_.size(); }
 
  private:
   std::deque<std::string> names_ = {""};  // stable: ids_ refers to its strings

@@ -2,7 +2,6 @@
 #include "core/caching_allocator.h"
 
 #include "core/error.h"
-#include "core/profile_scope.h"
 #include "core/text.h"
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <bit>
 #include <chrono>
 #include <limits>
+#include <map>
 #include <utility>
 
 namespace lamina {
@@ -39,7 +39,21 @@ std::string_view or_unnamed(std::string_view scope) {
   return scope.empty() ? "(no scope)" : scope;
 }
 
+std::int64_t steady_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+std::string_view suffix_of(Direction direction) {
+  return direction == Direction::backward ? " backward" : "";
+}
+
 }  // namespace
+
+std::string_view memory_category(std::string_view scope, Direction direction) {
+  if (direction == Direction::backward) return "backward";
+  return scope.empty() ? "unknown" : scope.substr(0, scope.find('.'));
+}
 
 CachingAllocator::CachingAllocator(MemorySource& source) : CachingAllocator(source, Options{}) {}
 
@@ -63,13 +77,14 @@ CachingAllocator::~CachingAllocator() {
 void* CachingAllocator::allocate(std::size_t bytes, StreamId stream) {
   if (bytes == 0) return nullptr;
   const std::string_view scope = current_scope();
+  const Direction direction = current_direction();
   const std::lock_guard lock(mutex_);
   // A size beyond any address space fails on the ladder; the bound keeps rounding from overflowing.
   constexpr std::size_t kLargest = std::numeric_limits<std::size_t>::max() / 4;
   const Request request{.bytes = bytes,
                         .size = round_up(std::min(bytes, kLargest), options_.granule),
                         .stream = stream,
-                        .scope = scopes_.intern(scope)};
+                        .scope = scopes_.intern(scope, direction)};
   live_.make_room();
   Block* block = find_block(request);
   split(block, request.size);
@@ -247,7 +262,8 @@ void CachingAllocator::deallocate(void* data) {
   stats_.live -= block->bytes;
   stats_.requested -= std::exchange(block->requested, 0);
   if (recording_) {
-    log(MemoryEvent::Action::free, data, block->bytes, block->segment->pool->stream, block->scope);
+    log(shared ? MemoryEvent::Action::free_requested : MemoryEvent::Action::free, data,
+        block->bytes, block->segment->pool->stream, block->scope);
   }
   if (!shared) {
     make_free(block);
@@ -291,6 +307,10 @@ void CachingAllocator::end_use(Block* block) {
   // A block whose events could not all be recorded is still live, or still has streams to record.
   if (--block->uses > 0 || block->state != BlockState::pending || !block->used_on.empty()) return;
   stats_.pending -= block->bytes;
+  if (recording_) {
+    log(MemoryEvent::Action::free_completed, block->data, block->bytes,
+        block->segment->pool->stream, block->scope);
+  }
   make_free(block);
 }
 
@@ -390,13 +410,13 @@ std::vector<MemoryHolder> CachingAllocator::holders() const {
 }
 
 std::vector<MemoryHolder> CachingAllocator::sorted_holders() const {
-  std::vector<MemoryHolder> holders(scopes_.size());
+  std::vector<MemoryHolder> holders(scopes_.limit());
   live_.for_each([&](const Block& block) {
     holders[block.scope].bytes += block.bytes;
     ++holders[block.scope].blocks;
   });
   for (std::uint32_t i = 0; i < holders.size(); ++i)
-    holders[i].scope = scopes_[i];
+    holders[i].scope = scopes_.name(i), holders[i].direction = scopes_.direction(i);
   std::erase_if(holders, [](const MemoryHolder& holder) { return holder.blocks == 0; });
   std::stable_sort(holders.begin(), holders.end(),
                    [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
@@ -411,7 +431,7 @@ void CachingAllocator::fail(const Request& request) {
   if (reserve_allowed_) {
     throw OutOfMemory(out_of_memory_text(request), request.bytes, stats_);
   }
-  throw Error(cat(or_unnamed(scopes_[request.scope]), ": needs ", bytes_text(request.bytes),
+  throw Error(cat(or_unnamed(scopes_.name(request.scope)), ": needs ", bytes_text(request.bytes),
                   " of new memory on ", source_.name(),
                   ", expected a cached block (reserving is off, as during a graph capture); run "
                   "the same work in "
@@ -430,16 +450,23 @@ std::string CachingAllocator::out_of_memory_text(const Request& request) const {
   }
   std::string text =
       cat("out of memory on ", source_.name(), ": asked ", bytes_text(request.bytes));
-  text += cat(" for ", or_unnamed(scopes_[request.scope]), "; ");
+  text += cat(" for ", or_unnamed(scopes_.name(request.scope)),
+              suffix_of(scopes_.direction(request.scope)), "; ");
   if (info.total != 0) {
     text += cat(bytes_text(info.total), " total, ", bytes_text(info.free), " free, ");
   }
   text += cat(bytes_text(stats_.live), " live, ", bytes_text(stats_.cached()), " cached in ");
   text += cat(split_segments, " split segments; largest free block ", bytes_text(largest));
   const std::vector<MemoryHolder> holders = sorted_holders();
+  std::map<std::string_view, std::size_t> categories;
+  for (const MemoryHolder& holder : holders)
+    categories[memory_category(holder.scope, holder.direction)] += holder.bytes;
+  std::string_view separator = "; live by category: ";
+  for (const auto& [category, bytes] : categories)
+    text += cat(std::exchange(separator, ", "), category, " ", bytes_text(bytes));
   for (std::size_t i = 0; i < std::min(holders.size(), kHoldersInMessage); ++i) {
-    text += cat(i == 0 ? "; largest holders: " : ", ", or_unnamed(holders[i].scope), " ");
-    text += bytes_text(holders[i].bytes);
+    text += cat(i == 0 ? "; largest holders: " : ", ", or_unnamed(holders[i].scope));
+    text += cat(suffix_of(holders[i].direction), " ", bytes_text(holders[i].bytes));
   }
   return text + "; try a smaller batch, or trim() other allocators of this device";
 }
@@ -456,13 +483,16 @@ std::vector<SegmentSnapshot> CachingAllocator::snapshot() const {
     copy.stream = segment->pool->stream;
     for (const Block* block = segment->first; block != nullptr; block = block->right) {
       const bool live = block->state == BlockState::live;
-      copy.blocks.push_back({.address = block->data,
-                             .bytes = block->bytes,
-                             .requested = block->requested,
-                             .state = live                                  ? State::live
-                                      : block->state == BlockState::pending ? State::pending
-                                                                            : State::free,
-                             .scope = live ? std::string_view(scopes_[block->scope]) : ""});
+      const bool held = block->state != BlockState::free;
+      copy.blocks.push_back(
+          {.address = block->data,
+           .bytes = block->bytes,
+           .requested = block->requested,
+           .state = live                                  ? State::live
+                    : block->state == BlockState::pending ? State::pending
+                                                          : State::free,
+           .scope = held ? std::string_view(scopes_.name(block->scope)) : "",
+           .direction = held ? detail::ScopeNames::direction(block->scope) : Direction::forward});
     }
   }
   return result;
@@ -471,9 +501,7 @@ std::vector<SegmentSnapshot> CachingAllocator::snapshot() const {
 void CachingAllocator::record_history(bool on) {
   const std::lock_guard lock(mutex_);
   recording_ = on;
-  if (!on) return;
-  history_.clear();
-  recording_since_ = std::chrono::steady_clock::now();
+  if (on) history_.clear();
 }
 
 void CachingAllocator::log(MemoryEvent::Action action, void* address, std::size_t bytes,
@@ -484,7 +512,7 @@ void CachingAllocator::log(MemoryEvent::Action action, void* address, std::size_
                       .bytes = bytes,
                       .stream = stream,
                       .scope = scope,
-                      .time = std::chrono::steady_clock::now()});
+                      .time_ns = steady_ns()});
 }
 
 std::vector<MemoryEvent> CachingAllocator::history() const {
@@ -492,14 +520,13 @@ std::vector<MemoryEvent> CachingAllocator::history() const {
   std::vector<MemoryEvent> result;
   result.reserve(history_.size());
   for (const HistoryEntry& entry : history_) {
-    const auto since =
-        std::chrono::duration_cast<std::chrono::nanoseconds>(entry.time - recording_since_);
     result.push_back({.action = entry.action,
                       .address = entry.address,
                       .bytes = entry.bytes,
                       .stream = entry.stream,
-                      .scope = scopes_[entry.scope],
-                      .time_ns = since.count()});
+                      .scope = scopes_.name(entry.scope),
+                      .direction = detail::ScopeNames::direction(entry.scope),
+                      .time_ns = entry.time_ns});
   }
   return result;
 }

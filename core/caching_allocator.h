@@ -8,8 +8,8 @@
 
 #include "core/allocator.h"
 #include "core/block_lists.h"
+#include "core/profiler.h"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -23,22 +23,38 @@
 
 namespace lamina {
 
-/// Live bytes of one layer scope.
+/// Live bytes of one layer scope and direction.
 struct MemoryHolder {
   std::string scope;  // innermost profiler path at the time of allocate(); "" outside of any scope
+  Direction direction = Direction::forward;
   std::size_t bytes = 0;
   std::size_t blocks = 0;
 };
 
+/// What tables and viewers group memory by: "backward" for what backward passes allocate, else the
+/// first part of the scope ("blocks" of "blocks.3.mlp"), "unknown" outside of any scope.
+std::string_view memory_category(std::string_view scope, Direction direction);
+
 /// One thing that happened to memory, see CachingAllocator::record_history.
 struct MemoryEvent {
-  enum class Action : std::uint8_t { alloc, free, reserve, release, out_of_memory };
+  /// free_requested: freed, but another stream still uses it; free_completed follows when that has
+  /// finished. Other blocks are just freed.
+  enum class Action : std::uint8_t {
+    alloc,
+    free,
+    free_requested,
+    free_completed,
+    reserve,
+    release,
+    out_of_memory
+  };
   Action action = Action::alloc;
   void* address = nullptr;  // nullptr for out_of_memory
   std::size_t bytes = 0;    // after rounding
   StreamId stream = 0;
-  std::string scope;
-  std::int64_t time_ns = 0;  // since record_history(true)
+  std::string_view scope;  // of the allocation, also for a free; valid as long as the allocator
+  Direction direction = Direction::forward;
+  std::int64_t time_ns = 0;  // of std::chrono::steady_clock
 };
 
 /// What the allocator holds at one moment, in address order within a segment.
@@ -49,7 +65,8 @@ struct SegmentSnapshot {
     std::size_t bytes = 0;
     std::size_t requested = 0;  // 0 unless live
     State state = State::free;
-    std::string_view scope;  // valid as long as the allocator; "" unless live
+    std::string_view scope;  // of the allocation; valid as long as the allocator; "" when free
+    Direction direction = Direction::forward;
   };
 
   void* address = nullptr;
@@ -85,8 +102,8 @@ class CachingAllocator final : public Allocator {
   /// Tries, in this order: the smallest cached block that fits, new memory, releasing one cached
   /// segment that is large enough, releasing all, a segment of just this size, a cached block of
   /// another size class, and waiting for the blocks that other streams still use. Then it throws
-  /// OutOfMemory, whose text says who holds the memory; nothing has changed for the caller except
-  /// that cached segments are gone.
+  /// OutOfMemory, whose text says who holds the memory, by category and by layer; nothing has
+  /// changed for the caller except that cached segments are gone.
   void* allocate(std::size_t bytes, StreamId stream) override;
 
   void deallocate(void* block) override;
@@ -104,7 +121,7 @@ class CachingAllocator final : public Allocator {
   /// into these addresses.
   void set_reserve_allowed(bool allowed);
 
-  /// Live bytes by scope, largest first.
+  /// Live bytes by scope and direction, largest first.
   std::vector<MemoryHolder> holders() const;
 
   std::vector<SegmentSnapshot> snapshot() const;
@@ -121,7 +138,7 @@ class CachingAllocator final : public Allocator {
     std::size_t bytes;
     StreamId stream;
     std::uint32_t scope;
-    std::chrono::steady_clock::time_point time;
+    std::int64_t time_ns;
   };
 
   struct Request {
@@ -173,7 +190,6 @@ class CachingAllocator final : public Allocator {
   bool reserve_allowed_ = true;
   detail::ScopeNames scopes_;
   bool recording_ = false;
-  std::chrono::steady_clock::time_point recording_since_;
   std::deque<HistoryEntry> history_;
 };
 

@@ -82,7 +82,7 @@ std::map<std::string, std::size_t> KernelTimes::held_by_scope() const {
   const auto* allocator = dynamic_cast<const CachingAllocator*>(&current_allocator(device_));
   if (allocator == nullptr) return held;  // a user's own keeps no account
   for (const MemoryHolder& holder : allocator->holders())
-    held[holder.scope] = holder.bytes;
+    held[holder.scope] += holder.bytes;
   return held;
 }
 

@@ -350,12 +350,13 @@ TEST(CachingAllocator, WaitsForPendingBlocksAsTheLastResort) {
 TEST(CachingAllocator, ThrowsWithABreakdownWhenMemoryHasRunOut) {
   FakeDevice device(64_MiB);
   CachingAllocator allocator(device);
-  const auto allocate_in = [&](std::string_view name, std::size_t bytes) {
-    const ProfileScope scope(name);
+  const auto allocate_in = [&](std::string_view name, std::size_t bytes,
+                               Direction direction = Direction::forward) {
+    const ProfileScope scope(name, direction);
     return allocator.allocate(bytes, kStream);
   };
   allocate_in("blocks.0.mlp", 24_MiB);
-  allocate_in("blocks.1.mlp", 16_MiB);
+  allocate_in("blocks.1.mlp", 16_MiB, Direction::backward);
   allocator.deallocate(allocate_in("head", 16_MiB));
   allocate_in("head", 12_MiB);
   try {
@@ -367,8 +368,9 @@ TEST(CachingAllocator, ThrowsWithABreakdownWhenMemoryHasRunOut) {
         AllOf(HasSubstr("out of memory on fake:0: asked 30.0 MiB for blocks.2.mlp; "),
               HasSubstr("64.0 MiB total, 8.00 MiB free, 52.0 MiB live"),
               HasSubstr("4.00 MiB cached in 1 split segments; largest free block 4.00 MiB"),
-              HasSubstr(
-                  "largest holders: blocks.0.mlp 24.0 MiB, blocks.1.mlp 16.0 MiB, head 12.0 MiB")))
+              HasSubstr("live by category: backward 16.0 MiB, blocks 24.0 MiB, head 12.0 MiB; "),
+              HasSubstr("largest holders: blocks.0.mlp 24.0 MiB, blocks.1.mlp backward 16.0 MiB, "
+                        "head 12.0 MiB")))
         << error.what();
     EXPECT_EQ(error.requested, 30_MiB);
     EXPECT_EQ(error.stats.live, 52_MiB);
@@ -487,6 +489,41 @@ TEST(CachingAllocator, NamesTheHoldersOfLiveMemoryLargestFirst) {
   EXPECT_EQ(holders[1].bytes, 1_KiB);
 }
 
+TEST(CachingAllocator, HoldsForwardAndBackwardOfALayerApart) {
+  FakeDevice device(64_MiB);
+  CachingAllocator allocator(device);
+  for (const Direction direction : {Direction::forward, Direction::backward}) {
+    const ProfileScope scope("blocks.0.mlp", direction);
+    allocator.allocate(direction == Direction::forward ? 1_KiB : 2_KiB, kStream);
+  }
+  const std::vector<MemoryHolder> holders = allocator.holders();
+  ASSERT_EQ(holders.size(), 2U);
+  EXPECT_EQ(holders[0].direction, Direction::backward);
+  EXPECT_EQ(holders[0].bytes, 2_KiB);
+  EXPECT_EQ(holders[1].direction, Direction::forward);
+  EXPECT_EQ(memory_category(holders[0].scope, holders[0].direction), "backward");
+  EXPECT_EQ(memory_category(holders[1].scope, holders[1].direction), "blocks");
+  EXPECT_EQ(memory_category("head", Direction::forward), "head");
+  EXPECT_EQ(memory_category("", Direction::forward), "unknown");
+}
+
+TEST(CachingAllocator, RecordsWhenASharedBlockIsFreeAgain) {
+  using Action = MemoryEvent::Action;
+  FakeDevice device(20_MiB);
+  CachingAllocator allocator(device);
+  void* block = allocator.allocate(1_KiB, kStream);
+  allocator.record_history(true);
+  allocator.use_on(block, kOther);
+  allocator.deallocate(block);
+  device.finish_all();
+  allocator.trim();
+  std::vector<Action> actions;
+  for (const MemoryEvent& event : allocator.history())
+    actions.push_back(event.action);
+  EXPECT_EQ(actions,
+            (std::vector{Action::free_requested, Action::free_completed, Action::release}));
+}
+
 TEST(CachingAllocator, RecordsItsHistoryOnlyWhileAsked) {
   FakeDevice device(20_MiB);
   CachingAllocator allocator(device);
@@ -497,7 +534,7 @@ TEST(CachingAllocator, RecordsItsHistoryOnlyWhileAsked) {
   allocator.record_history(true);
   void* block = nullptr;
   {
-    const ProfileScope scope("head");
+    const ProfileScope scope("head", Direction::backward);
     block = allocator.allocate(1000, kOther);
   }
   EXPECT_THROW(allocator.allocate(19_MiB, kStream), OutOfMemory);
@@ -515,6 +552,7 @@ TEST(CachingAllocator, RecordsItsHistoryOnlyWhileAsked) {
   EXPECT_EQ(history[1].bytes, 1024U);
   EXPECT_EQ(history[1].stream, kOther);
   EXPECT_EQ(history[1].scope, "head");
+  EXPECT_EQ(history[1].direction, Direction::backward);
   EXPECT_EQ(history[2].action, Action::out_of_memory);
   EXPECT_EQ(history[2].bytes, 19_MiB);
   EXPECT_EQ(history[3].action, Action::free);
