@@ -58,6 +58,9 @@ class StepGraph {
   /// Kernels and copies of the recording; 0 without one.
   std::size_t nodes() const { return nodes_; }
 
+  /// What the memory of the step comes from; nullptr on the CPU.
+  CachingAllocator* pool() const { return pool_.get(); }
+
   /// Of the memory that belongs to the step. Nothing on the CPU.
   AllocatorStats memory() const;
 

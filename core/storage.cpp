@@ -24,6 +24,15 @@ MemorySource& memory_of(Device device) {
 #endif
 }
 
+struct ScopedAllocator {
+  Device device;
+  Allocator* allocator = nullptr;
+};
+
+thread_local ScopedAllocator scoped_allocator;
+
+}  // namespace
+
 // Allocators live until the process ends: tensors with static storage may be freed after main().
 CachingAllocator& device_allocator(Device device) {
   if (!device.is_cuda()) {
@@ -37,15 +46,6 @@ CachingAllocator& device_allocator(Device device) {
   if (!allocator) allocator = std::make_unique<CachingAllocator>(memory_of(device));
   return *allocator;
 }
-
-struct ScopedAllocator {
-  Device device;
-  Allocator* allocator = nullptr;
-};
-
-thread_local ScopedAllocator scoped_allocator;
-
-}  // namespace
 
 Allocator& current_allocator(Device device) {
   const ScopedAllocator& scoped = scoped_allocator;

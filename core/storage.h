@@ -42,6 +42,10 @@ class Storage {
 /// AllocatorScope is open. Throws DeviceError when the device does not exist.
 Allocator& current_allocator(Device device);
 
+/// The device's own allocator, whatever scopes are open. Throws DeviceError when the device does
+/// not exist.
+CachingAllocator& device_allocator(Device device);
+
 /// Another allocator on the memory of `device`, for an AllocatorScope: private pools of graphs.
 /// Throws DeviceError when the device does not exist.
 std::unique_ptr<CachingAllocator> new_allocator(Device device);
