@@ -8,7 +8,7 @@
 
 #include "core/allocator.h"
 #include "core/block_lists.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 
 #include <cstddef>
 #include <cstdint>
