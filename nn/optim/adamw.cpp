@@ -3,10 +3,12 @@
 
 #include "core/expect.h"
 #include "core/launch.h"
+#include "core/profiler.h"
 
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <string_view>
 
 namespace lamina::nn {
 
@@ -47,10 +49,14 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
 
   const Device device = first.device();
   const DType sums = accumulation_dtype(first.dtype());
-  weights_ = zeros({total}, first.dtype(), device);
-  grads_ = zeros({total}, sums, device);
-  m_ = zeros({total}, sums, device);
-  v_ = zeros({total}, sums, device);
+  const auto buffer = [&](std::string_view scope, DType dtype) {
+    const ProfileScope named(scope);  // for the tables of memory
+    return zeros({total}, dtype, device);
+  };
+  weights_ = buffer("weights", first.dtype());
+  grads_ = buffer("gradients", sums);
+  m_ = buffer("optimizer", sums);
+  v_ = buffer("optimizer", sums);
 
   std::vector<Var*> order(parameters);
   const auto is_decayed = [](const Var* var) { return var->rank() >= 2; };
@@ -69,6 +75,7 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
     offset += aligned(shape.elements());
   }
   if (split == order.end()) decayed_ = total;
+  const ProfileScope named("optimizer");
   if (sums != first.dtype()) master_ = weights_.to(sums);
 
   const kernels::StepState initial;
