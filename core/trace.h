@@ -5,7 +5,7 @@
 #pragma once
 
 #include "core/memory_snapshot.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 
 #include <array>
 #include <cstdint>

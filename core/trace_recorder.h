@@ -13,7 +13,7 @@
 #pragma once
 
 #include "core/device.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 #include "core/trace.h"
 
 #include <memory>

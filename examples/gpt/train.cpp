@@ -5,16 +5,15 @@
 #include "core/step_graph.h"
 #include "core/storage.h"
 #include "core/text.h"
-#include "core/upload.h"
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
-#include "examples/gpt/gemm_plan_file.h"
 #include "examples/gpt/interrupt.h"
 #include "examples/gpt/log.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/training_profile.h"
+#include "examples/gpt/training_step.h"
 
 #include <algorithm>
 #include <chrono>
@@ -36,8 +35,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
-
-constexpr std::int64_t kGpt2Vocabulary = 50257;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -71,43 +68,6 @@ fs::path make_run_directory(const Options& options) {
   return path;
 }
 
-nn::AdamWOptions optimizer_options(const Options& options) {
-  const auto peak = static_cast<float>(options.lr), floor = static_cast<float>(options.min_lr);
-  const auto schedule = options.schedule == "cosine"
-                            ? nn::schedule::cosine(peak, floor, options.warmup, options.steps)
-                        : options.schedule == "linear"
-                            ? nn::schedule::linear(peak, floor, options.warmup, options.steps)
-                            : nn::schedule::constant(peak, options.warmup);
-  return {.schedule = schedule,
-          .beta1 = static_cast<float>(options.beta1),
-          .beta2 = static_cast<float>(options.beta2),
-          .weight_decay = static_cast<float>(options.weight_decay),
-          .max_norm = static_cast<float>(options.clip)};
-}
-
-struct Data {
-  std::unique_ptr<TokenSource> source;
-  std::optional<data::Vocabulary> vocabulary;
-};
-
-Data open_data(const Options& options) {
-  const auto seed = static_cast<std::uint64_t>(options.seed);
-  const data::Level level = options.level == "byte" ? data::Level::byte : data::Level::character;
-  if (options.text.empty()) {
-    if (options.random_tokens) {
-      const std::int64_t size =
-          options.preset.starts_with("gpt2") ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
-      return {random_source(size, seed), std::nullopt};
-    }
-    return {corpus_source(options.corpus), data::Vocabulary::builtin()};
-  }
-  const std::vector<fs::path> paths(options.text.begin(), options.text.end());
-  const std::string text = data::read_text_files(paths);
-  data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
-  auto source = text_source(text, vocabulary, options.context, seed);
-  return {std::move(source), std::move(vocabulary)};
-}
-
 class Trainer {
  public:
   /// Makes all but the run directory, so that a failed start leaves nothing behind.
@@ -116,19 +76,9 @@ class Trainer {
         console_(console),
         interrupt_(interrupt),
         live_(console),
-        device_(Device::parse(options.device)),
-        data_(open_data(options)),
-        loader_(*data_.source, options.batch, options.context, device_),
-        tokens_(
-            empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
-        upload_(device_, tokens_.bytes()),
-        graph_(device_, options.eager ? std::numeric_limits<int>::max() : 2),  // eager: never ready
-        plans_(options.gemm_plans, device_),
-        tf32_(options.dtype == "tf32") {
-    seed(static_cast<std::uint64_t>(options.seed));
-    model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
-    model_->to(device_, compute_dtype(options));
-    optimizer_.emplace(model_->parameters(), optimizer_options(options));
+        graph_(Device::parse(options.device),
+               options.eager ? std::numeric_limits<int>::max() : 2),  // eager: never ready
+        work_(options) {
     evaluator_.emplace(loader_, data::Split::validation, options.eval_batches);
     plan_ = plan_memory();
   }
@@ -241,15 +191,8 @@ class Trainer {
 
   /// Queues the next step.
   void train_step() {
-    upload_(tokens_, [this](std::span<std::byte> bytes) {
-      const std::span all(reinterpret_cast<std::int32_t*>(bytes.data()),
-                          bytes.size() / sizeof(std::int32_t));
-      const auto batch = static_cast<std::size_t>(2 * loader_.tokens_per_batch());
-      const auto first = static_cast<std::uint64_t>(step_ * options_.accumulate);
-      for (std::size_t micro = 0; micro * batch < all.size(); ++micro)
-        loader_.write(data::Split::train, first + micro, all.subspan(micro * batch, batch));
-    });
-    const auto work = [this] { update(); };
+    work_.upload(step_);
+    const auto work = [this] { work_.run(); };
     if (profile_) {
       profile_->step(graph_, work);
     } else {
@@ -259,23 +202,8 @@ class Trainer {
     ++unlogged_;
   }
 
-  /// Forward, backward and update from the tokens that are there: the same work every time, so that
-  /// it can be captured.
-  void update() {
-    const TimeGemms timed(plans_.is_used());  // its first products; sampling has too many shapes
-    for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
-      const auto [inputs, targets] = batch_of(
-          tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
-      const Var loss = model_->loss(inputs, targets);
-      backward(loss);
-      loss_ = loss.value();
-    }
-    optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
-    optimizer_->zero_grad();
-  }
-
   void log_step() {
-    const auto loss = loss_.item<double>();  // waits for the device
+    const auto loss = work_.loss().item<double>();  // waits for the device
     const kernels::StepState state = optimizer_->state();
     const double seconds = seconds_since(mark_);
     trained_seconds_ += seconds;
@@ -415,23 +343,21 @@ class Trainer {
   Console& console_;
   const Interrupt& interrupt_;
   LiveLine live_;
-  Device device_;
-  Data data_;
-  TokenLoader loader_;
-  Tensor tokens_;  // of the step, [accumulate, 2, batch, context], i32
-  Upload upload_;
   StepGraph graph_;
-  GemmPlanFile plans_;
-  AllowTf32 tf32_;
-  std::unique_ptr<Gpt> model_;
-  std::optional<nn::AdamW> optimizer_;
+  TrainingStep work_;
+  const Device device_ = work_.device();
+  const Data& data_ = work_.data();
+  const TokenLoader& loader_ = work_.loader();
+  const Tensor& tokens_ = work_.tokens();
+  GemmPlanFile& plans_ = work_.plans();
+  Gpt* const model_ = &work_.model();
+  nn::AdamW* const optimizer_ = &work_.optimizer();
   std::optional<Evaluator> evaluator_;
   MemoryPlan plan_;
   fs::path directory_;
   std::optional<RunLog> log_;
 
   std::int64_t step_ = 0, unlogged_ = 0;
-  Tensor loss_;  // of the last micro-step
   Evaluation last_;
   double best_ = std::numeric_limits<double>::infinity();
   std::int64_t best_step_ = 0, evaluated_step_ = -1;

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/training_step.h"
+
+#include "core/kernels/gemm_plans.h"
+#include "core/profile_scope.h"
+#include "core/text.h"
+#include "examples/gpt/train.h"
+
+#include <filesystem>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace lamina::gpt {
+
+namespace {
+
+constexpr std::int64_t kGpt2Vocabulary = 50257;
+
+}  // namespace
+
+nn::AdamWOptions optimizer_options(const Options& options) {
+  const auto peak = static_cast<float>(options.lr), floor = static_cast<float>(options.min_lr);
+  const auto schedule = options.schedule == "cosine"
+                            ? nn::schedule::cosine(peak, floor, options.warmup, options.steps)
+                        : options.schedule == "linear"
+                            ? nn::schedule::linear(peak, floor, options.warmup, options.steps)
+                            : nn::schedule::constant(peak, options.warmup);
+  return {.schedule = schedule,
+          .beta1 = static_cast<float>(options.beta1),
+          .beta2 = static_cast<float>(options.beta2),
+          .weight_decay = static_cast<float>(options.weight_decay),
+          .max_norm = static_cast<float>(options.clip)};
+}
+
+Data open_data(const Options& options) {
+  const auto seed = static_cast<std::uint64_t>(options.seed);
+  const data::Level level = options.level == "byte" ? data::Level::byte : data::Level::character;
+  if (options.text.empty()) {
+    if (options.random_tokens) {
+      const std::int64_t size =
+          options.preset.starts_with("gpt2") ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
+      return {random_source(size, seed), std::nullopt};
+    }
+    return {corpus_source(options.corpus), data::Vocabulary::builtin()};
+  }
+  const std::vector<std::filesystem::path> paths(options.text.begin(), options.text.end());
+  const std::string text = data::read_text_files(paths);
+  data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
+  auto source = text_source(text, vocabulary, options.context, seed);
+  return {std::move(source), std::move(vocabulary)};
+}
+
+TrainingStep::TrainingStep(const Options& options)
+    : options_(options),
+      device_(Device::parse(options.device)),
+      data_(open_data(options)),
+      loader_(*data_.source, options.batch, options.context, device_),
+      tokens_(empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
+      upload_(device_, tokens_.bytes()),
+      plans_(options.gemm_plans, device_),
+      tf32_(options.dtype == "tf32") {
+  seed(static_cast<std::uint64_t>(options.seed));
+  model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
+  model_->to(device_, compute_dtype(options));
+  optimizer_.emplace(model_->parameters(), optimizer_options(options));
+}
+
+void TrainingStep::upload(std::int64_t index) {
+  const ProfileScope scope("data");
+  upload_(tokens_, [&](std::span<std::byte> bytes) {
+    const std::span all(reinterpret_cast<std::int32_t*>(bytes.data()),
+                        bytes.size() / sizeof(std::int32_t));
+    const auto batch = static_cast<std::size_t>(2 * loader_.tokens_per_batch());
+    const auto first = static_cast<std::uint64_t>(index * options_.accumulate);
+    for (std::size_t micro = 0; micro * batch < all.size(); ++micro)
+      loader_.write(data::Split::train, first + micro, all.subspan(micro * batch, batch));
+  });
+}
+
+void TrainingStep::run() {
+  const TimeGemms timed(plans_.is_used());  // its first products; sampling has too many shapes
+  for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
+    const auto [inputs, targets] = batch_of(
+        tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
+    const Var loss = model_->loss(inputs, targets);
+    backward(loss);
+    loss_ = loss.value();
+  }
+  optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
+  optimizer_->zero_grad();
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// One optimizer step of a GPT, with all that it needs: data, model and optimizer as the options
+// say. The train and profile commands run it.
+#pragma once
+
+#include "core/upload.h"
+#include "examples/gpt/data.h"
+#include "examples/gpt/gemm_plan_file.h"
+#include "examples/gpt/model.h"
+#include "examples/gpt/options.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace lamina::gpt {
+
+/// Where tokens come from.
+struct Data {
+  std::unique_ptr<TokenSource> source;
+  std::optional<data::Vocabulary> vocabulary;  // nothing for random tokens
+};
+
+/// The data of --text, --corpus or --random-tokens. Throws Error.
+Data open_data(const Options& options);
+
+nn::AdamWOptions optimizer_options(const Options& options);
+
+class TrainingStep {
+ public:
+  /// Makes model and optimizer from the seed. AllowTf32 holds for this thread as long as the object
+  /// lives, as --dtype says.
+  explicit TrainingStep(const Options& options);
+
+  /// Queues the copy of step `index`'s tokens to the device.
+  void upload(std::int64_t index);
+
+  /// Queues forward, backward and update from the tokens that are there: the same work every time,
+  /// so that it can be captured.
+  void run();
+
+  Device device() const { return device_; }
+
+  const Data& data() const { return data_; }
+
+  const TokenLoader& loader() const { return loader_; }
+
+  /// Of the step that was uploaded last: [accumulate, 2, batch, context], i32.
+  const Tensor& tokens() const { return tokens_; }
+
+  GemmPlanFile& plans() { return plans_; }
+
+  Gpt& model() { return *model_; }
+
+  nn::AdamW& optimizer() { return *optimizer_; }
+
+  /// Of the last micro-step; on the device.
+  const Tensor& loss() const { return loss_; }
+
+ private:
+  const Options& options_;
+  Device device_;
+  Data data_;
+  TokenLoader loader_;
+  Tensor tokens_;
+  Upload upload_;
+  GemmPlanFile plans_;
+  AllowTf32 tf32_;
+  std::unique_ptr<Gpt> model_;
+  std::optional<nn::AdamW> optimizer_;
+  Tensor loss_;
+};
+
+}  // namespace lamina::gpt
