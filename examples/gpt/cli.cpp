@@ -6,6 +6,7 @@
 #include "examples/gpt/doctor.h"
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/options.h"
+#include "examples/gpt/profile_command.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/train.h"
 
@@ -20,6 +21,7 @@ constexpr const char* kUsage =
     "  train    train a GPT on the built-in corpus or on your own text\n"
     "  sample   write text with a trained model\n"
     "  eval     measure the loss of a trained model against the entropy floor\n"
+    "  profile  train a few steps; write their kernels and their memory for viewers\n"
     "  doctor   show what this machine and this build offer, and check that they train\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
@@ -130,6 +132,8 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return evaluate(options, console);
     case Command::doctor:
       return doctor(options, console);
+    case Command::profile:
+      return profile(options, console);
   }
   return 1;
 }

@@ -69,7 +69,7 @@ bool parse_switch(const Spec& spec, const std::string& text) {
 
 bool names_path(const Spec& spec) {
   return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
-         spec.name == "gemm-plans";
+         spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory";
 }
 
 void assign(const Spec& spec, const std::string& text, Options& options) {
@@ -122,6 +122,11 @@ std::vector<std::string> spread_text(std::span<const std::string> arguments) {
   return result;
 }
 
+/// Whether the command trains.
+bool has_preset(Command command) {
+  return command == Command::train || command == Command::profile;
+}
+
 std::string_view about(Command command) {
   switch (command) {
     case Command::train:
@@ -132,6 +137,8 @@ std::string_view about(Command command) {
       return "Measures the loss of the best checkpoint of a run directory (or a file).";
     case Command::doctor:
       return "Shows what this machine and this build offer, and checks that they train.";
+    case Command::profile:
+      return "Trains a few steps and writes files that show their kernels and their memory.";
   }
   return "";
 }
@@ -142,7 +149,7 @@ std::string default_text(Command command, const Spec& spec) {
   if (name == "preset" || name == "config" || name == "out") return "";
   const auto value_in = [&](std::string_view preset) {
     Options options = defaults_of(command);
-    if (command == Command::train) apply_preset(preset, options);
+    if (has_preset(command)) apply_preset(command, preset, options);
     const Json json = to_json(options, command);
     const auto at = json.find(name);
     if (at == json.end() || *at == Json::array()) return std::string();
@@ -376,19 +383,22 @@ std::string_view name_of(Command command) {
       return "eval";
     case Command::doctor:
       return "doctor";
+    case Command::profile:
+      return "profile";
   }
   return "";
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train, Command::sample, Command::eval,
-                                    Command::doctor};
+  constexpr std::array kCommands = {Command::train, Command::sample, Command::eval, Command::doctor,
+                                    Command::profile};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
-  throw UsageError(cat("unknown command \"", name, "\", expected train, sample, eval or doctor",
+  throw UsageError(cat("unknown command \"", name,
+                       "\", expected train, sample, eval, doctor or profile",
                        suggestion(name, names)));
 }
 
@@ -408,9 +418,13 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
   options.device = given.device;
   resolve_device(options);
   const std::string device = options.device;
-  if (command == Command::train) {
+  if (has_preset(command)) {
     const bool on_cuda = Device::parse(device).is_cuda();
-    apply_preset(!given.preset.empty() ? given.preset : on_cuda ? "toy" : "toy-cpu", options);
+    apply_preset(command,
+                 !given.preset.empty() ? given.preset
+                 : on_cuda             ? "toy"
+                                       : "toy-cpu",
+                 options);
   }
   apply_settings(config, options);
   apply_settings(flags, options);

@@ -23,7 +23,7 @@ struct UsageError : Error {
 };
 
 /// What runs: a bit each, so that an option can belong to several.
-enum class Command : unsigned { train = 1, sample = 2, eval = 4, doctor = 8 };
+enum class Command : unsigned { train = 1, sample = 2, eval = 4, doctor = 8, profile = 32 };
 
 struct Options {
   std::string preset, config;
@@ -53,6 +53,7 @@ struct Options {
   bool profile_fold = true, eager = false;
   std::string gemm_plans = "auto";
   bool gemm_report = false;
+  std::string trace = "trace.json", memory = "memory.pickle";
 
   std::int64_t samples = 3, sample_chars = 0, top_k = 0;
   double temperature = 1.0;

@@ -13,7 +13,9 @@ constexpr unsigned kTrain = static_cast<unsigned>(Command::train);
 constexpr unsigned kSample = static_cast<unsigned>(Command::sample);
 constexpr unsigned kEval = static_cast<unsigned>(Command::eval);
 constexpr unsigned kDoctor = static_cast<unsigned>(Command::doctor);
-constexpr unsigned kAll = kTrain | kSample | kEval | kDoctor;
+constexpr unsigned kProfile = static_cast<unsigned>(Command::profile);
+constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
+constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
 /// A spec with the words that its value may be, separated by '|'.
 Spec one_of(Spec spec, std::string_view words) {
@@ -33,63 +35,63 @@ const std::vector<Spec>& specs() {
       one_of({"", "preset", "NAME",
               "toy-cpu, toy, gpt2, gpt2-medium, gpt2-large or gpt2-xl (default: toy on a GPU, else "
               "toy-cpu)",
-              kTrain, &O::preset},
+              kStep, &O::preset},
              "toy-cpu|toy|gpt2|gpt2-medium|gpt2-large|gpt2-xl"),
-      {"", "config", "FILE", "JSON object of options; flags count more", kTrain, &O::config},
+      {"", "config", "FILE", "JSON object of options; flags count more", kStep, &O::config},
       {"", "device", "DEVICE", "auto, cpu, cuda or cuda:N", kAll, &O::device},
       {"", "threads", "N", "CPU threads; 0: one per core", kAll, &O::threads, 0, 4096},
-      {"", "seed", "N", "of weights, order of data, dropout and samples", kTrain | kSample | kEval,
+      {"", "seed", "N", "of weights, order of data, dropout and samples", kStep | kSample | kEval,
        &O::seed, 0, 9e15},
       one_of(
-          {"Data", "corpus", "NAME", "built-in text: easy or standard", kTrain | kEval, &O::corpus},
+          {"Data", "corpus", "NAME", "built-in text: easy or standard", kStep | kEval, &O::corpus},
           "easy|standard"),
       {"Data", "text", "FILE...", "your own text instead: 90% to train on, the rest to validate",
-       kTrain | kEval, &O::text},
-      one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte", kTrain,
+       kStep | kEval, &O::text},
+      one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte", kStep,
               &O::level},
              "character|byte"),
-      {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kTrain,
+      {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kStep,
        &O::random_tokens},
-      {"Model", "layers", "N", "blocks", kTrain, &O::layers, 1, 1000},
-      {"Model", "heads", "N", "attention heads; divides --width", kTrain, &O::heads, 1, 1000},
-      {"Model", "width", "N", "features per position", kTrain, &O::width, 1, 65536},
-      {"Model", "context", "N", "positions, in tokens", kTrain, &O::context, 2, 65536},
-      {"Model", "dropout", "P", "probability in [0, 1)", kTrain, &O::dropout, 0, 0.999},
-      {"Model", "bias", "", "biases in linear layers and norms; --bias=false: none", kTrain,
+      {"Model", "layers", "N", "blocks", kStep, &O::layers, 1, 1000},
+      {"Model", "heads", "N", "attention heads; divides --width", kStep, &O::heads, 1, 1000},
+      {"Model", "width", "N", "features per position", kStep, &O::width, 1, 65536},
+      {"Model", "context", "N", "positions, in tokens", kStep, &O::context, 2, 65536},
+      {"Model", "dropout", "P", "probability in [0, 1)", kStep, &O::dropout, 0, 0.999},
+      {"Model", "bias", "", "biases in linear layers and norms; --bias=false: none", kStep,
        &O::bias},
-      one_of({"Model", "residual", "TYPE", "of the residual stream: same as --dtype, or f32",
-              kTrain, &O::residual},
+      one_of({"Model", "residual", "TYPE", "of the residual stream: same as --dtype, or f32", kStep,
+              &O::residual},
              "same|f32"),
       {"Model", "recompute", "",
-       "less memory, more time: run blocks again in the backward pass (same bits)", kTrain,
+       "less memory, more time: run blocks again in the backward pass (same bits)", kStep,
        &O::recompute},
       {"Model", "logit-rows", "N", "less memory: positions whose logits exist at a time; 0: all",
-       kTrain, &O::logit_rows, 0, 1e9},
+       kStep, &O::logit_rows, 0, 1e9},
       one_of({"Model", "dtype", "TYPE", "f32, tf32, bf16 or auto: bf16 on CUDA, f32 on the CPU",
-              kTrain | kSample | kEval, &O::dtype},
+              kStep | kSample | kEval, &O::dtype},
              "auto|f32|tf32|bf16"),
-      {"Training", "steps", "N", "optimizer steps", kTrain, &O::steps, 1},
-      {"Training", "batch", "N", "windows per step (and micro-step)", kTrain | kEval, &O::batch, 1,
+      {"Training", "steps", "N", "optimizer steps", kStep, &O::steps, 1},
+      {"Training", "batch", "N", "windows per step (and micro-step)", kStep | kEval, &O::batch, 1,
        65536},
-      {"Training", "accumulate", "N", "micro-steps per step", kTrain, &O::accumulate, 1, 65536},
-      {"Training", "lr", "X", "peak learning rate", kTrain, &O::lr, 0, 10, true},
+      {"Training", "accumulate", "N", "micro-steps per step", kStep, &O::accumulate, 1, 65536},
+      {"Training", "lr", "X", "peak learning rate", kStep, &O::lr, 0, 10, true},
       {"Training", "min-lr", "X", "learning rate at the end; a tenth of --lr where that is less",
-       kTrain, &O::min_lr, 0, 10},
-      {"Training", "warmup", "N", "steps of linear warm-up", kTrain, &O::warmup},
-      one_of({"Training", "schedule", "KIND", "cosine, linear or constant", kTrain, &O::schedule},
+       kStep, &O::min_lr, 0, 10},
+      {"Training", "warmup", "N", "steps of linear warm-up", kStep, &O::warmup},
+      one_of({"Training", "schedule", "KIND", "cosine, linear or constant", kStep, &O::schedule},
              "cosine|linear|constant"),
-      {"Training", "weight-decay", "X", "of matrices", kTrain, &O::weight_decay, 0, 10},
-      {"Training", "beta1", "X", "decay of AdamW's first moment", kTrain, &O::beta1, 0, 0.99999},
-      {"Training", "beta2", "X", "decay of AdamW's second moment", kTrain, &O::beta2, 0, 0.99999},
-      {"Training", "clip", "X", "largest global gradient norm; 0: no clipping", kTrain, &O::clip},
+      {"Training", "weight-decay", "X", "of matrices", kStep, &O::weight_decay, 0, 10},
+      {"Training", "beta1", "X", "decay of AdamW's first moment", kStep, &O::beta1, 0, 0.99999},
+      {"Training", "beta2", "X", "decay of AdamW's second moment", kStep, &O::beta2, 0, 0.99999},
+      {"Training", "clip", "X", "largest global gradient norm; 0: no clipping", kStep, &O::clip},
       {"Training", "eager", "",
-       "on CUDA: queue each kernel of a step instead of one captured graph", kTrain, &O::eager},
+       "on CUDA: queue each kernel of a step instead of one captured graph", kStep, &O::eager},
       {"Training", "time-limit", "SECONDS", "stop cleanly after that; 0: never", kTrain,
        &O::time_limit},
       {"Training", "gemm-plans", "FILE",
        "on CUDA: timed choices for matrix products, read and written; runs that share them share "
        "bits. auto: in the user's cache directory; none: no timing",
-       kTrain, &O::gemm_plans},
+       kStep, &O::gemm_plans},
       {"Output", "out", "DIR", "run directory, must be new (default: runs/PRESET-N)", kTrain,
        &O::out},
       {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,
@@ -112,6 +114,11 @@ const std::vector<Spec>& specs() {
       {"Output", "profile-fold", "",
        "layers whose names differ in numbers only are one row; --profile-fold=false: each its own",
        kTrain, &O::profile_fold},
+      {"Output", "trace", "FILE", "every kernel of the steps, for https://ui.perfetto.dev",
+       kProfile, &O::trace},
+      {"Output", "memory", "FILE",
+       "every allocation of two steps before, for https://pytorch.org/memory_viz", kProfile,
+       &O::memory},
       {"Samples", "samples", "N", "how many", kTrain | kSample, &O::samples, 0, 1024},
       {"Samples", "sample-chars", "N",
        "tokens of each; 0: as many as the model sees at once for the built-in corpus, else 1000",
@@ -148,7 +155,7 @@ const Gpt2Size& gpt2_size(std::string_view preset) {
 
 }  // namespace
 
-void apply_preset(std::string_view preset, Options& options) {
+void apply_preset(Command command, std::string_view preset, Options& options) {
   options.preset = preset;
   if (preset == "toy-cpu") {
     options.corpus = "easy";
@@ -173,6 +180,7 @@ void apply_preset(std::string_view preset, Options& options) {
     options.lr = size.lr, options.min_lr = size.lr / 10, options.warmup = 200;
     options.eval_batches = 20;
   }
+  if (command == Command::profile) options.steps = 3;
 }
 
 Options defaults_of(Command command) {

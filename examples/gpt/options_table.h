@@ -31,8 +31,9 @@ struct Spec {
 /// Every option but --help, in the order of --help.
 const std::vector<Spec>& specs();
 
-/// Sets what a preset says: "toy-cpu", "toy", "gpt2", "gpt2-medium", ...
-void apply_preset(std::string_view preset, Options& options);
+/// Sets what a preset says: "toy-cpu", "toy", "gpt2", "gpt2-medium", ... A profile has few steps
+/// whatever the preset.
+void apply_preset(Command command, std::string_view preset, Options& options);
 
 /// The options of a command before presets and flags.
 Options defaults_of(Command command);
