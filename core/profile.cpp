@@ -163,25 +163,25 @@ double roofline_ms(const ProfileRow& row, const Ceilings& ceilings) {
                   row.flops / ceilings.matmul_tflop_s * 1e-9);
 }
 
-void add(Profile& sum, const Profile& more) {
-  sum.step = more.step;
-  sum.samples += more.samples;
-  sum.step_ms += more.step_ms;
-  sum.profiled_ms += more.profiled_ms;
-  sum.peak_bytes = std::max(sum.peak_bytes, more.peak_bytes);
-  sum.ceilings = more.ceilings;
+void Profile::add(const Profile& more) {
+  step = more.step;
+  samples += more.samples;
+  step_ms += more.step_ms;
+  profiled_ms += more.profiled_ms;
+  peak_bytes = std::max(peak_bytes, more.peak_bytes);
+  ceilings = more.ceilings;
   const auto is_same = [](const ProfileRow& a, const ProfileRow& b) {
     return a.layer == b.layer && a.direction == b.direction && a.kernel == b.kernel;
   };
   for (std::size_t i = 0; i < more.rows.size(); ++i) {
     const ProfileRow& row = more.rows[i];
-    auto known = sum.rows.begin() + static_cast<std::ptrdiff_t>(std::min(i, sum.rows.size()));
-    if (known == sum.rows.end() || !is_same(*known, row)) {  // another order than the step before
-      known = std::find_if(sum.rows.begin(), sum.rows.end(),
+    auto known = rows.begin() + static_cast<std::ptrdiff_t>(std::min(i, rows.size()));
+    if (known == rows.end() || !is_same(*known, row)) {  // another order than the step before
+      known = std::find_if(rows.begin(), rows.end(),
                            [&](const ProfileRow& other) { return is_same(other, row); });
     }
-    if (known == sum.rows.end()) {
-      sum.rows.push_back(row);
+    if (known == rows.end()) {
+      rows.push_back(row);
       continue;
     }
     known->calls += row.calls;
@@ -192,16 +192,16 @@ void add(Profile& sum, const Profile& more) {
   }
 }
 
-Profile mean_of(const Profile& sum) {
-  Profile mean = sum;
-  const auto samples = static_cast<double>(sum.samples);
-  mean.step_ms /= samples;
-  mean.profiled_ms /= samples;
+Profile Profile::mean() const {
+  Profile mean = *this;
+  const auto count = static_cast<double>(samples);
+  mean.step_ms /= count;
+  mean.profiled_ms /= count;
   for (ProfileRow& row : mean.rows) {
-    row.calls /= samples;
-    row.ms /= samples;
-    row.bytes /= samples;
-    row.flops /= samples;
+    row.calls /= count;
+    row.ms /= count;
+    row.bytes /= count;
+    row.flops /= count;
   }
   return mean;
 }

@@ -52,18 +52,18 @@ struct Profile {
 
   /// What the profile adds to the step, as a share of step_ms.
   double overhead() const { return profiled_ms / step_ms - 1.0; }
+
+  /// Adds the figures of another step, row by row; of memory the greatest counts, step and ceilings
+  /// are taken over. A sum begins with samples = 0.
+  void add(const Profile& more);
+
+  /// Of a sum: the figures divided by `samples`.
+  Profile mean() const;
 };
 
 /// The least time for a row on a device with these ceilings: that of its bytes or that of its
 /// FLOPs, whichever is longer. In ms; 0 when they are not known.
 double roofline_ms(const ProfileRow& row, const Ceilings& ceilings);
-
-/// Adds the figures of `more` to `sum`, row by row; step, ceilings and the largest live_bytes and
-/// peak are taken over. An empty sum has samples = 0.
-void add(Profile& sum, const Profile& more);
-
-/// The figures divided by `samples`.
-Profile mean_of(const Profile& sum);
 
 struct ProfileTableOptions {
   /// Levels of a path that rows are kept apart by; 0: all. At 2 "blocks.3.mlp.up" counts as

@@ -80,7 +80,7 @@ void Profiler::read_sample() {
                            .peak_bytes = static_cast<double>(times_.peak_live()),
                            .ceilings = options_.ceilings,
                            .rows = times_.rows()};
-  add(sum_, profile);
+  sum_.add(profile);
   if (options_.on_sample) options_.on_sample(profile);
 }
 
@@ -90,7 +90,7 @@ void Profiler::finish() {
 
 Profile Profiler::mean() {
   finish();
-  return sum_.samples > 0 ? mean_of(sum_) : sum_;
+  return sum_.samples > 0 ? sum_.mean() : sum_;
 }
 
 std::string Profiler::table(const ProfileTableOptions& options) {

@@ -135,9 +135,9 @@ TEST(Profile, MeanIsOverAllSamplesRowByRow) {
   second.peak_bytes = 5.0;
   second.rows.erase(second.rows.begin() + 1);  // not in this step
   second.rows.push_back({.layer = "late", .kernel = "fill", .calls = 1, .ms = 3.0});
-  add(sum, first);
-  add(sum, second);
-  const Profile mean = mean_of(sum);
+  sum.add(first);
+  sum.add(second);
+  const Profile mean = sum.mean();
   EXPECT_EQ(mean.samples, 2);
   EXPECT_EQ(mean.step, 150);
   EXPECT_DOUBLE_EQ(mean.step_ms, 21.0);
