@@ -3,50 +3,65 @@
 
 #include "core/text.h"
 #include "examples/gpt/data.h"
+#include "examples/gpt/machine.h"
 #include "examples/gpt/train.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <omp.h>
+#include <functional>
+#include <limits>
 #include <string>
-#include <string_view>
 #include <vector>
-
-extern "C" char* openblas_get_config() __attribute__((weak));
 
 namespace lamina::gpt {
 
 namespace {
 
-/// The value of the first line of a /proc file that starts with `key`, or "unknown".
-std::string proc_value(const char* path, std::string_view key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(key)) continue;
-    const std::size_t start = line.find_first_not_of(": \t", key.size());
-    return start == std::string::npos ? "unknown" : line.substr(start);
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Seconds of a call, the least of several rounds: a ceiling is what the device reaches, not what
+/// it does on average. On CUDA of many calls in a row, so that waiting for the device is little of
+/// it.
+double least_seconds(Device device, const std::function<void()>& call) {
+  const int calls = device.is_cuda() ? 10 : 1;
+  double least = std::numeric_limits<double>::infinity();
+  for (int round = 0; round < 4; ++round) {  // the first loads kernels and touches memory
+    synchronize(device);
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < calls; ++i)
+      call();
+    synchronize(device);
+    least = std::min(least, seconds_since(start) / calls);
   }
-  return "unknown";
+  return least;
 }
 
-std::string memory_value(std::string_view key) {
-  const std::string text = proc_value("/proc/meminfo", key);  // "16384256 kB"
-  if (text == "unknown") return text;
-  return bytes_text(static_cast<std::size_t>(std::stoull(text)) * 1024);
+/// "copy 4,210 GB/s": bytes read and written, of blocks larger than any cache.
+std::string copy_text(Device device) {
+  const std::int64_t bytes = std::int64_t{device.is_cuda() ? 512 : 128} << 20;
+  const Tensor from = zeros({bytes}, DType::u8, device), to = empty_like(from);
+  const double seconds = least_seconds(device, [&] { to.copy_from(from); });
+  return cat("copy ", fixed(2e-9 * static_cast<double>(bytes) / seconds, 1), " GB/s");
 }
 
-std::string compiler() {
-#if defined(__clang__)
-  return cat("clang ", __clang_major__, ".", __clang_minor__);
-#else
-  return cat("g++ ", __GNUC__, ".", __GNUC_MINOR__);
-#endif
+/// "bf16 matmul 700.0 TFLOP/s": large square matrices of random numbers (zeros run faster).
+std::string matmul_text(Device device, DType dtype) {
+  const NoGrad no_grad;
+  const std::int64_t n = device.is_cuda() ? 4096 : 1024;
+  const Var a = randn({n, n}, default_generator(), dtype, device);
+  const double seconds = least_seconds(device, [&] { linear(a, a); });
+  const double flops = 2.0 * static_cast<double>(n * n * n);
+  return cat(dtype, " matmul ", fixed(1e-12 * flops / seconds, device.is_cuda() ? 1 : 3),
+             " TFLOP/s");
 }
 
 /// Trains a small model for about a second and says how that went. Returns whether it learned.
 bool check_training(Device device, DType dtype, LiveLine& live) {
-  using Clock = std::chrono::steady_clock;
   seed(1337);
   Gpt model({.layers = 2,
              .heads = 4,
@@ -68,7 +83,7 @@ bool check_training(Device device, DType dtype, LiveLine& live) {
     optimizer.zero_grad();
     last = loss.value().item<double>();
     if (steps == 1) first = last;
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    seconds = seconds_since(start);
   }
   const bool is_good = std::isfinite(last) && last < 0.9 * first;
   const double rate =
@@ -84,34 +99,31 @@ bool check_training(Device device, DType dtype, LiveLine& live) {
 int doctor(const Options& options, Console& console) {
   set_threads(options.threads);
   LiveLine live(console);
-  const DeviceInfo& host = device_info(kCpu);
-  live.print(cat("lamina    ", LAMINA_VERSION, ", ", LAMINA_BUILD_TYPE, ", ", compiler(),
-                 ", tuned for this CPU: ", LAMINA_NATIVE_BUILD ? "yes" : "no",
-                 ", CUDA backend: ", LAMINA_WITH_CUDA ? "yes" : "no"));
-  live.print(cat("cpu       ", proc_value("/proc/cpuinfo", "model name"), ", ",
-                 host.multiprocessors, " cores, OpenMP ", omp_get_max_threads(), " threads"));
-  live.print(cat("memory    ", bytes_text(host.total_memory), ", available ",
-                 memory_value("MemAvailable")));
-  live.print(
-      cat("blas      ", openblas_get_config != nullptr ? openblas_get_config() : LAMINA_BLAS));
+  const auto print = [&](const Facts& facts) {
+    for (const auto& [name, text] : facts)
+      live.print(cat(
+          name, std::string(std::max<std::size_t>(10, name.size() + 1) - name.size(), ' '), text));
+  };
+  print(host_facts());
   const bool is_all = options.device == "auto";
   const Device chosen = is_all ? kCpu : Device::parse(options.device);
   bool is_good = true;
-  if (is_all || chosen == kCpu) is_good = check_training(kCpu, DType::f32, live);
-  if (cuda_device_count() == 0) {
-    live.print(cat("cuda      ", LAMINA_WITH_CUDA ? "no device or no driver"
-                                                  : "not in this build (-DLAMINA_CUDA=ON)"));
-  }
+  const auto check = [&](Device device, const std::vector<DType>& dtypes) {
+    std::string ceilings = copy_text(device);
+    for (const DType dtype : dtypes)
+      ceilings += cat(", ", matmul_text(device, dtype));
+    live.print(cat("ceilings  ", ceilings));
+    for (const DType dtype : dtypes)
+      is_good = check_training(device, dtype, live) && is_good;
+  };
+  if (is_all || chosen == kCpu) check(kCpu, {DType::f32});
   for (int i = 0; i < cuda_device_count(); ++i) {
     const Device device{DeviceKind::cuda, i};
-    const DeviceInfo& info = device_info(device);
-    live.print(cat(device, "    ", info.name, ", sm_", info.compute_capability, ", ",
-                   info.multiprocessors, " multiprocessors, ", bytes_text(info.total_memory)));
-    if (!is_all && chosen != device) continue;
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-      is_good = check_training(device, dtype, live) && is_good;
-    }
+    print(gpu_facts(device));
+    if (is_all || chosen == device) check(device, {DType::f32, DType::bf16});
   }
+  for (const std::string& what : missing_things())
+    live.print(cat("missing   ", what));
   return is_good ? 0 : 1;
 }
 
