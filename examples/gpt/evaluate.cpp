@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace lamina::gpt {
@@ -42,6 +43,18 @@ std::string Evaluation::text() const {
   }
   return cat("val ", fixed(loss.mean, 4), "  floor ", fixed(floor, 4), "  excess ",
              fixed(excess.mean, 4, true), " +- ", fixed(excess.standard_error, 4));
+}
+
+nlohmann::json Evaluation::skills() const {
+  nlohmann::json all = nlohmann::json::object();
+  for (std::size_t i = 0; i < classes.size(); ++i) {
+    const ClassLoss& one = classes[i];
+    if (one.targets == 0) continue;
+    const auto count = static_cast<double>(one.targets);
+    all[std::string(data::name_of(static_cast<data::CharClass>(i)))] = {
+        {"targets", one.targets}, {"loss", one.loss / count}, {"floor", one.floor / count}};
+  }
+  return all;
 }
 
 void Evaluation::check() const {

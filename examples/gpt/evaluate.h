@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +36,10 @@ struct Evaluation {
 
   /// "val 0.1710  floor 0.1667  excess +0.0043 +- 0.0006"
   std::string text() const;
+
+  /// {"open": {"targets": 3200, "loss": 0.71, "floor": 0.70}, ...}: the character classes that
+  /// occur, in nats per target of the class. Empty without a floor.
+  nlohmann::json skills() const;
 
   /// Throws Error when the loss is not finite, and InformationLeak when it is below the floor by
   /// more than four standard errors.

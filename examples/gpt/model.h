@@ -94,6 +94,14 @@ struct Gpt : Layer<Gpt> {
     return norm.add_and_normalize(x.stream, x.branch, config.dropout).normalized;
   }
 
+  /// FLOPs that training takes for a token: 6 N + 12 layers * width * context, N without positions
+  /// and padding. Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
+  std::int64_t flops_per_token() {
+    const std::int64_t unused =
+        (config.context + config.padded_vocab() - config.vocab) * config.width;
+    return 6 * (parameter_count() - unused) + 12 * config.layers * config.width * config.context;
+  }
+
   Var embed(const Tensor& ids) {
     const ProfileScope scope("embed");
     const Var places = slice(positions.weight, 0, 0, ids.dim(-1));

@@ -10,6 +10,7 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/interrupt.h"
 #include "examples/gpt/log.h"
+#include "examples/gpt/machine.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/training_profile.h"
@@ -147,6 +148,8 @@ class Trainer {
                  {"device", cat(device_)},
                  {"dtype", options_.dtype},
                  {"tokens_per_step", tokens_per_step()},
+                 {"flops_per_token", model_->flops_per_token()},
+                 {"machine", machine_facts(device_)},
                  {"memory_plan",
                   {{"weights", plan_.parameters.weights},
                    {"gradients", plan_.parameters.gradients},
@@ -258,6 +261,7 @@ class Trainer {
       record["floor"] = last_.floor;
       record["excess"] = last_.excess.mean;
       record["excess_sigma"] = last_.excess.standard_error;
+      record["skills"] = last_.skills();
     }
     log_->write(record);
     live_.print_bold(cat("step ", step_, "  ", last_.text(), is_best ? "  best" : ""));

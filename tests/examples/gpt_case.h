@@ -75,7 +75,7 @@ inline std::vector<nlohmann::json> timeless_log(const std::string& directory) {
   std::vector<nlohmann::json> records;
   for (std::string line; std::getline(file, line);) {
     nlohmann::json record = nlohmann::json::parse(line);
-    for (const char* key : {"ms", "tok_s", "elapsed_s", "memory", "memory_plan"})
+    for (const char* key : {"ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine"})
       record.erase(key);
     records.push_back(std::move(record));
   }
