@@ -7,6 +7,7 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/options.h"
 #include "examples/gpt/profile_command.h"
+#include "examples/gpt/report.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/train.h"
 
@@ -22,6 +23,7 @@ constexpr const char* kUsage =
     "  sample   write text with a trained model\n"
     "  eval     measure the loss of a trained model against the entropy floor\n"
     "  profile  train a few steps; write their kernels and their memory for viewers\n"
+    "  report   write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
     "  doctor   show what this machine and this build offer, and check that they train\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
@@ -134,6 +136,8 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return doctor(options, console);
     case Command::profile:
       return profile(options, console);
+    case Command::report:
+      return report(options, console);
   }
   return 1;
 }

@@ -26,6 +26,10 @@ bool belongs(const Spec& spec, Command command) {
   return (spec.commands & static_cast<unsigned>(command)) != 0;
 }
 
+bool takes_run(Command command) {
+  return command == Command::sample || command == Command::eval || command == Command::report;
+}
+
 std::vector<std::string_view> names_of(Command command) {
   std::vector<std::string_view> names = {"help"};
   for (const Spec& spec : specs()) {
@@ -139,6 +143,8 @@ std::string_view about(Command command) {
       return "Shows what this machine and this build offer, and checks that they train.";
     case Command::profile:
       return "Trains a few steps and writes files that show their kernels and their memory.";
+    case Command::report:
+      return "Writes a run directory as one HTML file that needs no network.";
   }
   return "";
 }
@@ -166,8 +172,7 @@ std::string default_text(Command command, const Spec& spec) {
 }
 
 cxxopts::Options parser_of(Command command) {
-  const bool takes_run = command == Command::sample || command == Command::eval;
-  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run ? " RUN" : ""),
+  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run(command) ? " RUN" : ""),
                           std::string(about(command)));
   parser.custom_help("[OPTIONS]");
   parser.set_width(100);
@@ -220,7 +225,6 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
   try {
     cxxopts::Options parser = parser_of(command);
     const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
-    const bool takes_run = command == Command::sample || command == Command::eval;
     for (const std::string& word : result.unmatched()) {
       if (word.starts_with("-") && word.size() > 1) {
         const bool is_long = word.starts_with("--");
@@ -228,7 +232,7 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
         find_spec(command, name.substr(0, name.find('=')), is_long ? "--" : "-");
         throw UsageError(cat("unknown option ", word, ", expected --", name));
       }
-      if (!takes_run || !options.run.empty()) {
+      if (!takes_run(command) || !options.run.empty()) {
         throw UsageError(
             cat("unexpected argument \"", word, "\" of ", name_of(command), ", expected options"));
       }
@@ -385,20 +389,22 @@ std::string_view name_of(Command command) {
       return "doctor";
     case Command::profile:
       return "profile";
+    case Command::report:
+      return "report";
   }
   return "";
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train, Command::sample, Command::eval, Command::doctor,
-                                    Command::profile};
+  constexpr std::array kCommands = {Command::train,  Command::sample,  Command::eval,
+                                    Command::doctor, Command::profile, Command::report};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
   throw UsageError(cat("unknown command \"", name,
-                       "\", expected train, sample, eval, doctor or profile",
+                       "\", expected train, sample, eval, doctor, profile or report",
                        suggestion(name, names)));
 }
 
@@ -406,6 +412,10 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
   Options options = defaults_of(command);
   const std::vector<Setting> flags = read_flags(command, arguments, options);
   if (options.help) return options;
+  if (command == Command::report) {
+    apply_settings(flags, options);
+    return options;
+  }
   Options given;
   apply_settings(flags, given);
   std::vector<Setting> config;

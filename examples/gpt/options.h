@@ -23,7 +23,14 @@ struct UsageError : Error {
 };
 
 /// What runs: a bit each, so that an option can belong to several.
-enum class Command : unsigned { train = 1, sample = 2, eval = 4, doctor = 8, profile = 32 };
+enum class Command : unsigned {
+  train = 1,
+  sample = 2,
+  eval = 4,
+  doctor = 8,
+  profile = 16,
+  report = 32
+};
 
 struct Options {
   std::string preset, config;

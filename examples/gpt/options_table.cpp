@@ -14,6 +14,7 @@ constexpr unsigned kSample = static_cast<unsigned>(Command::sample);
 constexpr unsigned kEval = static_cast<unsigned>(Command::eval);
 constexpr unsigned kDoctor = static_cast<unsigned>(Command::doctor);
 constexpr unsigned kProfile = static_cast<unsigned>(Command::profile);
+constexpr unsigned kReport = static_cast<unsigned>(Command::report);
 constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
 constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
@@ -93,6 +94,8 @@ const std::vector<Spec>& specs() {
        "bits. auto: in the user's cache directory; none: no timing",
        kStep, &O::gemm_plans},
       {"Output", "out", "DIR", "run directory, must be new (default: runs/PRESET-N)", kTrain,
+       &O::out},
+      {"Output", "out", "FILE", "HTML file to write (default: RUN_DIR/report.html)", kReport,
        &O::out},
       {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,
        &O::eval_every},

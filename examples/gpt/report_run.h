@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// A run directory as `lamina-gpt report` sees it. All but log.jsonl may be missing, and what a
+// record does not say is NaN or empty: a run that was killed is still worth a look.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lamina::gpt {
+
+inline constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+/// A "step" record of log.jsonl.
+struct StepRecord {
+  double step = kUnknown, loss = kUnknown, floor = kUnknown;  // nats per token
+  double rate = kUnknown;                                     // tokens per second
+  double ms = kUnknown;                                       // per step
+  double memory = kUnknown;                                   // bytes
+};
+
+/// Loss and floor on the targets of one character class, in nats per target.
+struct Skill {
+  double targets = kUnknown, loss = kUnknown, floor = kUnknown;
+
+  double excess() const { return loss - floor; }
+};
+
+/// An "eval" record of log.jsonl, in nats per token.
+struct EvalRecord {
+  double step = kUnknown, loss = kUnknown, sigma = kUnknown;
+  double floor = kUnknown, excess = kUnknown, excess_sigma = kUnknown;
+  std::map<std::string, Skill> skills;
+};
+
+/// A kernel of a layer and direction in one sampled step.
+struct ProfileRow {
+  std::string layer, kernel;
+  bool is_backward = false;
+  double calls = kUnknown, ms = kUnknown, bytes = kUnknown, flops = kUnknown;
+};
+
+/// A line of profile.jsonl: one sampled step.
+struct ProfileRecord {
+  double step = kUnknown;
+  double step_ms = kUnknown;      // of steps without instrumentation, median
+  double profiled_ms = kUnknown;  // of this one
+  double named_ms = kUnknown;     // of it, below a layer
+  double copy_gb_s = kUnknown, matmul_tflop_s = kUnknown;  // what this device reaches
+  std::string dtype;
+  std::vector<ProfileRow> rows;
+};
+
+struct RunRecord {
+  std::string name;           // of the directory
+  nlohmann::json start, end;  // records; end is "end", "stop" or "error"; null when missing
+  nlohmann::json config;      // null when missing
+  std::vector<StepRecord> steps;
+  std::vector<EvalRecord> evaluations;
+  std::vector<ProfileRecord> profile;
+  std::string samples;
+  std::size_t lines_left_out = 0;  // of the two .jsonl files: not JSON objects, as after a kill
+};
+
+/// Throws Error when `directory` has no log.jsonl that can be read.
+RunRecord read_run(const std::filesystem::path& directory);
+
+/// The number at `key`; NaN when there is none.
+double number_at(const nlohmann::json& object, std::string_view key);
+
+/// The string at `key`; empty when there is none.
+std::string text_at(const nlohmann::json& object, std::string_view key);
+
+}  // namespace lamina::gpt
