@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/doctor.h"
 
+#include "core/ceilings.h"
 #include "core/text.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/machine.h"
@@ -9,8 +10,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -24,40 +23,16 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Seconds of a call, the least of several rounds: a ceiling is what the device reaches, not what
-/// it does on average. On CUDA of many calls in a row, so that waiting for the device is little of
-/// it.
-double least_seconds(Device device, const std::function<void()>& call) {
-  const int calls = device.is_cuda() ? 10 : 1;
-  double least = std::numeric_limits<double>::infinity();
-  for (int round = 0; round < 4; ++round) {  // the first loads kernels and touches memory
-    synchronize(device);
-    const Clock::time_point start = Clock::now();
-    for (int i = 0; i < calls; ++i)
-      call();
-    synchronize(device);
-    least = std::min(least, seconds_since(start) / calls);
+/// "copy 8.1 GB/s, f32 matmul 0.105 TFLOP/s".
+std::string ceilings_text(Device device, const std::vector<DType>& dtypes) {
+  std::string text;
+  for (const DType dtype : dtypes) {
+    const Ceilings ceilings = measure_ceilings(device, dtype);
+    if (text.empty()) text = cat("copy ", fixed(ceilings.copy_gb_s, 1), " GB/s");
+    text += cat(", ", dtype, " matmul ", fixed(ceilings.matmul_tflop_s, device.is_cuda() ? 1 : 3),
+                " TFLOP/s");
   }
-  return least;
-}
-
-/// "copy 4,210 GB/s": bytes read and written, of blocks larger than any cache.
-std::string copy_text(Device device) {
-  const std::int64_t bytes = std::int64_t{device.is_cuda() ? 512 : 128} << 20;
-  const Tensor from = zeros({bytes}, DType::u8, device), to = empty_like(from);
-  const double seconds = least_seconds(device, [&] { to.copy_from(from); });
-  return cat("copy ", fixed(2e-9 * static_cast<double>(bytes) / seconds, 1), " GB/s");
-}
-
-/// "bf16 matmul 700.0 TFLOP/s": large square matrices of random numbers (zeros run faster).
-std::string matmul_text(Device device, DType dtype) {
-  const NoGrad no_grad;
-  const std::int64_t n = device.is_cuda() ? 4096 : 1024;
-  const Var a = randn({n, n}, default_generator(), dtype, device);
-  const double seconds = least_seconds(device, [&] { linear(a, a); });
-  const double flops = 2.0 * static_cast<double>(n * n * n);
-  return cat(dtype, " matmul ", fixed(1e-12 * flops / seconds, device.is_cuda() ? 1 : 3),
-             " TFLOP/s");
+  return text;
 }
 
 /// Trains a small model for about a second and says how that went. Returns whether it learned.
@@ -109,10 +84,7 @@ int doctor(const Options& options, Console& console) {
   const Device chosen = is_all ? kCpu : Device::parse(options.device);
   bool is_good = true;
   const auto check = [&](Device device, const std::vector<DType>& dtypes) {
-    std::string ceilings = copy_text(device);
-    for (const DType dtype : dtypes)
-      ceilings += cat(", ", matmul_text(device, dtype));
-    live.print(cat("ceilings  ", ceilings));
+    live.print(cat("ceilings  ", ceilings_text(device, dtypes)));
     for (const DType dtype : dtypes)
       is_good = check_training(device, dtype, live) && is_good;
   };
