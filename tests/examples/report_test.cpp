@@ -289,6 +289,7 @@ TEST(ReportRun, RefusesWhatIsNotARun) {
   EXPECT_EQ(none.status, 2);
   EXPECT_THAT(none.errors, HasSubstr("no run given"));
   EXPECT_EQ(run({"report", "a", "b"}).status, 2);
+  EXPECT_THAT(run({"report", "--help"}).out, HasSubstr("RUN_DIR/report.html"));
   EXPECT_EQ(run({"report", "a", "--steps", "3"}).status, 2);
 }
 
