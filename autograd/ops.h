@@ -42,8 +42,9 @@ enum class GeluForm : std::uint8_t { tanh, erf };
 /// Hendrycks, Gimpel 2016, https://arxiv.org/abs/1606.08415, section 2.
 Var gelu(const Var& x, GeluForm form = GeluForm::tanh);
 
-/// Zeroes each element with probability p in [0, 1) and scales the rest by 1 / (1 - p); returns x
-/// itself for p = 0. The mask is made again in the backward pass, not stored.
+/// Zeroes each element with probability p in [0, 1), rounded to a multiple of 2^-16 below 1, and
+/// scales the rest by 1 / (1 - that); returns x itself for p = 0. The mask is made again in the
+/// backward pass, not stored.
 Var dropout(const Var& x, double p, Generator& generator);
 
 inline Var operator+(const Var& a, const Var& b) {

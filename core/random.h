@@ -41,8 +41,8 @@ constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> count
   return {block.x, block.y, block.z, block.w};
 }
 
-/// A region of the random stream. Element i takes word i % 4 of the block with counter (i / 4,
-/// offset) and key seed.
+/// A region of the random stream: the blocks with key seed and counters (0, offset), (1, offset)
+/// and so on.
 struct PhiloxRegion {
   std::uint64_t seed = 0;
   std::uint64_t offset = 0;
@@ -65,18 +65,28 @@ struct PhiloxKey {
   operator PhiloxRegion() const;  // NOLINT(google-explicit-constructor)
 };
 
-/// The four words of elements 4 * group ... 4 * group + 3 of the region.
-LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxRegion region, std::uint64_t group) {
+/// Block number `block` of the region.
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxRegion region, std::uint64_t block) {
   return philox_block(
-      {static_cast<std::uint32_t>(group), static_cast<std::uint32_t>(group >> 32U),
+      {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32U),
        static_cast<std::uint32_t>(region.offset), static_cast<std::uint32_t>(region.offset >> 32U)},
       static_cast<std::uint32_t>(region.seed), static_cast<std::uint32_t>(region.seed >> 32U));
 }
 
-/// Elements with a word below this are dropped: P(drop) = p to within 2^-32.
+/// Dropout takes 16 random bits for an element, so that a block serves eight: element i of a region
+/// has word i / 2 % 4 of block i / 8, its lower half if i is even and its upper half if i is odd,
+/// and is dropped when that is below drop_threshold(p). This is p in units of 2^-16, rounded to
+/// nearest: P(drop) = drop_threshold(p) / 2^16. With p < 2^-17 nothing is dropped; one of 2^16 is
+/// kept however near p is to 1.
 LAMINA_HOST_DEVICE constexpr std::uint32_t drop_threshold(float p) {
-  return p >= 1.0F ? 0xffffffffU
-                   : static_cast<std::uint32_t>(static_cast<double>(p) * 4294967296.0);
+  const double units = static_cast<double>(p) * 65536.0 + 0.5;
+  return units >= 65535.0 ? 65535U : static_cast<std::uint32_t>(units);
+}
+
+/// What kept elements are multiplied by: 1 / (1 - P(drop)) with the P(drop) of drop_threshold(p),
+/// by which expectations are exact, and not with p itself.
+LAMINA_HOST_DEVICE constexpr double keep_scale(float p) {
+  return 65536.0 / (65536.0 - static_cast<double>(drop_threshold(p)));
 }
 
 /// Hands out disjoint regions of one random stream. Copying a Generator copies its position.

@@ -62,10 +62,20 @@ template <class T, class Body>
 void for_kept(const AttentionShape& shape, const cpu::KeepMask& mask, std::int64_t head,
               std::int64_t query, std::int64_t n, const Body& body) {
   T keep[cpu::kMaskBlock];
-  const std::int64_t first = (head * shape.time + query) * shape.time;
+  std::uint32_t numbers[2 * cpu::kMaskBlock];  // those of another query lie between
+  const T factor = static_cast<T>(mask.keep_factor);
+  const std::uint32_t limit = mask.threshold;
   for (std::int64_t at = 0; at < n; at += cpu::kMaskBlock) {
     const std::int64_t count = std::min(cpu::kMaskBlock, n - at);
-    mask.fill(first + at, count, keep);
+    const std::uint64_t first = attention_mask_element(head, query, at, shape.time);
+    mask.draw((count + 15) / 16 * 4,  // each 16 keys have 4 blocks
+              [block = first / 8](std::uint64_t g) { return block + g / 4 * 32 + g % 4; }, numbers);
+    const std::uint32_t* const own = numbers + first % 8;
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) {
+      const std::uint32_t number = own[j / 16 * 32 + j % 8 / 2 * 8 + j / 8 % 2 * 4 + j % 2];
+      keep[j] = number >= limit ? factor : T{0};
+    }
     body(at, count, keep);
   }
 }

@@ -6,6 +6,7 @@
 #include "core/cuda/check.h"
 #include "core/kernels/gemm.h"
 #include "cuda_kernels/attention_composed.h"
+#include "cuda_kernels/device/drop_mask.cuh"
 #include "cuda_kernels/device/vector.cuh"
 #include "cuda_kernels/device/warp.cuh"
 #include "cuda_kernels/dispatch.cuh"
@@ -15,6 +16,7 @@
 namespace lamina::kernels {
 namespace {
 
+using device::DropMask;
 using device::kWarpSize;
 using device::load_pack;
 using device::Pack;
@@ -24,7 +26,7 @@ constexpr std::int64_t kChunkBudget = std::int64_t{256} << 20;  // bytes
 constexpr std::int64_t kRegionAlignment = 256;                  // bytes
 constexpr int kRowsPerBlock = 8;                                // one warp per row
 constexpr int kThreads = kRowsPerBlock * kWarpSize;
-constexpr int kQuad = 4;  // columns per lane and step: 16 bytes of f32, and one Philox block
+constexpr int kQuad = 4;  // columns per lane and step: 16 bytes of f32
 
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -121,46 +123,20 @@ __global__ void __launch_bounds__(kThreads)
   if (row.lane == 0) delta[row.index] = sum;
 }
 
-struct Dropout {
-  PhiloxKey key;
-  std::uint32_t threshold;  // words below it are dropped
-  float keep_scale;         // 1 / (1 - p)
-};
-
-/// What the probabilities at columns col ... col + 3 of the row are multiplied by.
+/// What the probabilities at columns col ... col + 3 of the row are multiplied by. Its blocks serve
+/// two rows, which are in different warps, and two more columns: a quarter of each is used.
 template <bool kDropout>
-__device__ __forceinline__ void dropout_factors(const Dropout& dropout, const Chunk& chunk,
+__device__ __forceinline__ void dropout_factors(const DropMask& mask, const Chunk& chunk,
                                                 const Row& row, std::int64_t col,
                                                 float (&factors)[kQuad]) {
-  if constexpr (!kDropout) {
 #pragma unroll
-    for (float& factor : factors)
-      factor = 1.0F;
-    return;
-  }
-  const auto element =
-      static_cast<std::uint64_t>((row.head * chunk.time + row.t) * chunk.time + col);
-  const PhiloxRegion region = dropout.key.region();
-  const PhiloxBlock block = philox_words(region, element / 4);
-  std::uint32_t words[2 * kQuad] = {block.x, block.y, block.z, block.w};
-  const auto skipped = static_cast<unsigned>(element % 4);
-  if (skipped != 0) {  // time is not a multiple of 4: the quad straddles two blocks
-    const PhiloxBlock next = philox_words(region, element / 4 + 1);
-    words[4] = next.x;
-    words[5] = next.y;
-    words[6] = next.z;
-    words[7] = next.w;
-  }
-  // Shifts by 1 and by 2 with constant indices keep the words in registers.
-#pragma unroll
-  for (int i = 0; i < 2 * kQuad - 1; ++i)
-    words[i] = (skipped & 1U) != 0 ? words[i + 1] : words[i];
-#pragma unroll
-  for (int i = 0; i < kQuad; ++i)
-    words[i] = (skipped & 2U) != 0 ? words[i + 2] : words[i];
-#pragma unroll
-  for (int i = 0; i < kQuad; ++i) {
-    factors[i] = words[i] >= dropout.threshold ? dropout.keep_scale : 0.0F;
+  for (int i = 0; i < kQuad; i += 2) {
+    float pair[] = {1.0F, 1.0F};
+    if constexpr (kDropout) {
+      mask.apply(pair, attention_mask_element(row.head, row.t, col + i, chunk.time));
+    }
+    factors[i] = pair[0];
+    factors[i + 1] = pair[1];
   }
 }
 
@@ -169,7 +145,7 @@ __device__ __forceinline__ void dropout_factors(const Dropout& dropout, const Ch
 template <class T, bool kDropout>
 __global__ void __launch_bounds__(kThreads)
     softmax_rows(const float* __restrict__ scores, T* __restrict__ probs, float* __restrict__ lse,
-                 Dropout dropout, Chunk chunk) {
+                 DropMask mask, Chunk chunk) {
   const Row row = row_of(chunk);
   if (row.index >= chunk.rows()) return;
   const std::int64_t seen = chunk.causal ? row.t + 1 : chunk.time;
@@ -203,7 +179,7 @@ __global__ void __launch_bounds__(kThreads)
     if (col < seen) {
       const Pack<float, kQuad> quad = load_pack<kQuad>(in + col);
       float factors[kQuad];
-      dropout_factors<kDropout>(dropout, chunk, row, col, factors);
+      dropout_factors<kDropout>(mask, chunk, row, col, factors);
 #pragma unroll
       for (int i = 0; i < kQuad; ++i) {
         const float probability = expf(quad[i] - row_peak) * inverse;
@@ -224,7 +200,7 @@ template <class T, bool kDropout>
 __global__ void __launch_bounds__(kThreads)
     softmax_backward_rows(const float* __restrict__ scores, const float* __restrict__ dprobs,
                           const float* __restrict__ lse, const float* __restrict__ delta,
-                          T* __restrict__ probs, T* __restrict__ dscores, Dropout dropout,
+                          T* __restrict__ probs, T* __restrict__ dscores, DropMask mask,
                           Chunk chunk) {
   const Row row = row_of(chunk);
   if (row.index >= chunk.rows()) return;
@@ -238,7 +214,7 @@ __global__ void __launch_bounds__(kThreads)
       const Pack<float, kQuad> score = load_pack<kQuad>(scores + start + col);
       const Pack<float, kQuad> dprob = load_pack<kQuad>(dprobs + start + col);
       float factors[kQuad];
-      dropout_factors<kDropout>(dropout, chunk, row, col, factors);
+      dropout_factors<kDropout>(mask, chunk, row, col, factors);
 #pragma unroll
       for (int i = 0; i < kQuad; ++i) {
         const float p = expf(score[i] - row_lse);
@@ -344,12 +320,6 @@ void for_each_chunk(const AttentionShape& shape, bool backward, F&& f) {
   }
 }
 
-Dropout dropout_of(const AttentionShape& shape) {
-  return {.key = shape.key,
-          .threshold = drop_threshold(shape.drop_p),
-          .keep_scale = 1.0F / (1.0F - shape.drop_p)};
-}
-
 /// Launches a kernel with one warp per row of the chunk.
 template <class... Parameters, class... Arguments>
 void launch_rows(void (*kernel)(Parameters...), const Chunk& chunk, CudaStream stream,
@@ -410,7 +380,8 @@ void forward_chunk(const Attention& args, const Chunk& chunk, CudaStream stream)
            Transpose::b, chunk.scale, chunk, buffers, stream);
   dispatch_bool(args.shape.drop_p > 0.0F, [&]<bool kDropout>() {
     launch_rows(softmax_rows<T, kDropout>, chunk, stream, buffers.scores, probs.as<T>(),
-                args.lse.as<float>() + chunk.first_head * chunk.time, dropout_of(args.shape));
+                args.lse.as<float>() + chunk.first_head * chunk.time,
+                DropMask(args.shape.drop_p, args.shape.key));
   });
   multiply(probs, part_view(parts, 2, dtype, chunk),
            part_view(buffers.results, 0, DType::f32, chunk), Transpose::none, 1.0F, chunk, buffers,
@@ -442,7 +413,7 @@ void backward_chunk(const AttentionBackward& args, const Chunk& chunk, CudaStrea
   dispatch_bool(args.shape.drop_p > 0.0F, [&]<bool kDropout>() {
     launch_rows(softmax_backward_rows<T, kDropout>, chunk, stream, buffers.scores, buffers.dprobs,
                 args.lse.as<const float>() + chunk.first_head * chunk.time, buffers.delta,
-                probs.as<T>(), dscores.as<T>(), dropout_of(args.shape));
+                probs.as<T>(), dscores.as<T>(), DropMask(args.shape.drop_p, args.shape.key));
   });
   const auto result = [&](int part) { return part_view(buffers.results, part, DType::f32, chunk); };
   multiply(dscores, key, result(0), Transpose::none, 1.0F, chunk, buffers, stream);

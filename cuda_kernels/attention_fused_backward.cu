@@ -322,8 +322,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     for (int m = 0; m < kRowTiles; ++m) {
       [[maybe_unused]] std::uint32_t kept = 0;
       if constexpr (kDropout) {
-        kept = kept_elements<kColumnTiles, false, 1, true>(options, head_index, own_query + m * 16,
-                                                           first);
+        kept = kept_elements<kColumnTiles, false>(options, head_index, own_query + m * 16, first);
       }
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {

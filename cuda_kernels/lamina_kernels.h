@@ -82,7 +82,8 @@ typedef struct lamina_layer_norm_args {
   float* mean;            /* [rows], out, may be NULL */
   float* rstd;            /* [rows], out, may be NULL */
   double eps;             /* >= 0, finite */
-  float drop_p;           /* in [0, 1): probability of dropping an element of x; needs a residual */
+  float drop_p;           /* in [0, 1): probability of dropping an element of x, rounded to a
+                             multiple of 2^-16 below 1; needs a residual */
   uint64_t seed, offset; /* of dropout's mask: Philox4x32-10, a function of these, row and column */
 } lamina_layer_norm_args;
 

@@ -8,6 +8,7 @@
 #include "core/check.h"
 #include "core/kernels/layer_norm.h"
 #include "cuda_kernels/cluster_count.h"
+#include "cuda_kernels/device/drop_mask.cuh"
 #include "cuda_kernels/device/vector.cuh"
 #include "cuda_kernels/device/warp.cuh"
 #include "cuda_kernels/dispatch.cuh"
@@ -26,6 +27,7 @@
 
 namespace lamina::kernels::row_norm {
 
+using device::DropMask;
 using device::Pack;
 using tuning::RowPolicy;
 using tuning::RowProblem;
@@ -88,44 +90,6 @@ class Parameters {
   Pack<W, kPiece> pieces_[kPieces];
 };
 
-/// Dropout with the mask recomputed from Philox: element i takes word i % 4 of block i / 4.
-struct DropMask {
-  PhiloxKey key;
-  std::uint32_t threshold;
-  float scale;
-
-  DropMask(float p, PhiloxKey key)
-      : key(key),
-        threshold(drop_threshold(p)),
-        scale(static_cast<float>(1.0 / (1.0 - static_cast<double>(p)))) {}
-
-  __device__ __forceinline__ float factor(std::uint32_t word) const {
-    return word >= threshold ? scale : 0.0F;
-  }
-
-  /// What elements first ... first + kWidth - 1 are multiplied by; first is a multiple of kWidth
-  /// when that is 4 or more.
-  template <int kWidth>
-  __device__ __forceinline__ void factors(std::int64_t first, float (&to)[kWidth]) const {
-    const auto element = static_cast<std::uint64_t>(first);
-    const PhiloxRegion region = key.region();
-    if constexpr (kWidth % 4 == 0) {
-#pragma unroll
-      for (int i = 0; i < kWidth; i += 4) {
-        const PhiloxBlock words = philox_words(region, element / 4 + i / 4);
-        to[i] = factor(words.x);
-        to[i + 1] = factor(words.y);
-        to[i + 2] = factor(words.z);
-        to[i + 3] = factor(words.w);
-      }
-    } else {
-      const PhiloxBlock words = philox_words(region, element / 4);
-      const unsigned word = element % 4;
-      to[0] = factor(word == 0 ? words.x : word == 1 ? words.y : word == 2 ? words.z : words.w);
-    }
-  }
-};
-
 /// residual + dropout(x), rounded to S.
 template <class S, class T, int kWidth>
 __device__ __forceinline__ Pack<S, kWidth> add_residual(const Pack<T, kWidth>& x,
@@ -136,13 +100,7 @@ __device__ __forceinline__ Pack<S, kWidth> add_residual(const Pack<T, kWidth>& x
   float added[kWidth];
   device::to_floats(residual, sum);
   device::to_floats(x, added);
-  if (mask.threshold != 0) {
-    float factors[kWidth];
-    mask.factors(element, factors);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)  // a dropped element is not multiplied: 0 * inf would be NaN
-      added[i] = factors[i] == 0.0F ? 0.0F : added[i] * factors[i];
-  }
+  if (mask.threshold != 0) mask.apply(added, static_cast<std::uint64_t>(element));
 #pragma unroll
   for (int i = 0; i < kWidth; ++i)
     sum[i] += added[i];

@@ -64,11 +64,7 @@ __device__ __forceinline__ void write_dx_drop(const LayerNormBackward& args, con
                                               std::int64_t row, int col, float (&values)[kWidth]) {
   if (args.dx_drop.data == nullptr) return;
   if (mask.threshold != 0) {
-    float factors[kWidth];
-    mask.factors(row * args.x.cols + col, factors);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      values[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
+    mask.apply(values, static_cast<std::uint64_t>(row * args.x.cols + col));
   }
   device::store_pack(row_of<T>(args.dx_drop, row) + col, device::from_floats<T>(values));
 }

@@ -12,13 +12,28 @@
 
 namespace lamina::kernels {
 
+/// Which element of the random region (drop_threshold()) decides about a probability; `head` counts
+/// over batch and heads. Tiles of 16 queries and 16 keys have 32 blocks each, the first 4 of which
+/// serve queries 0 and 8 of the tile: block b keys 2 b, 2 b + 1, 2 b + 8 and 2 b + 9. In a matrix
+/// instruction's accumulator, these eight belong to one thread.
+LAMINA_HOST_DEVICE constexpr std::uint64_t attention_mask_element(std::int64_t head,
+                                                                  std::int64_t query,
+                                                                  std::int64_t key,
+                                                                  std::int64_t time) {
+  const auto q = static_cast<std::uint64_t>(query), k = static_cast<std::uint64_t>(key);
+  const std::uint64_t tiles = (static_cast<std::uint64_t>(time) + 15) / 16;
+  const std::uint64_t tile = (static_cast<std::uint64_t>(head) * tiles + q / 16) * tiles + k / 16;
+  const std::uint64_t block = tile * 32 + q % 8 * 4 + k % 8 / 2;
+  return block * 8 + k / 8 % 2 * 4 + q / 8 % 2 * 2 + k % 2;
+}
+
 /// Extents and options that the forward and the backward pass share.
 struct AttentionShape {
   std::int64_t batch, time, heads, head_size;
   float scale;          // of the scores, usually 1 / sqrt(head_size)
   bool causal;          // position t sees positions <= t
   float drop_p = 0.0F;  // of the probabilities, after the softmax
-  PhiloxKey key{};      // element ((batch * heads + head) * time + query) * time + key position
+  PhiloxKey key{};      // of the mask: see attention_mask_element()
 
   std::int64_t score_elements() const { return batch * heads * time * time; }
 };

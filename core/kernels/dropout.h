@@ -10,8 +10,8 @@
 
 namespace lamina::kernels {
 
-/// y = keep(i) ? x / (1 - p) : 0, or y += that, where element i = row * cols + col is kept when its
-/// Philox word is at least drop_threshold(p). The backward pass is the same kernel on dy.
+/// y = keep(i) ? keep_scale(p) x : 0, or y += that, where drop_threshold(p) says whether element i
+/// = row * cols + col is kept. The backward pass is the same kernel on dy.
 struct Dropout {
   static constexpr std::string_view kName = "dropout";
   Rows x;   // [rows, cols], in

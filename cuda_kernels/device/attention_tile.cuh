@@ -8,6 +8,7 @@
 #include "core/cuda/check.h"
 #include "core/kernels/attention.h"
 #include "cuda_kernels/device/exp_sum.cuh"
+#include "cuda_kernels/device/halves.cuh"
 #include "cuda_kernels/device/mma.cuh"
 
 #include <algorithm>
@@ -23,8 +24,8 @@ struct AttentionOptions {
   float scale, scale_log2;  // scale_log2 = scale log2(e), so that exp(scale s) = exp2(scale_log2 s)
   bool causal;
   PhiloxKey key;
-  std::uint32_t threshold;  // words below it are dropped
-  float keep_scale;         // 1 / (1 - drop_p)
+  std::uint32_t threshold;  // drop_threshold()
+  float keep_scale;
 };
 
 inline AttentionOptions attention_options(const AttentionShape& shape) {
@@ -35,7 +36,7 @@ inline AttentionOptions attention_options(const AttentionShape& shape) {
           .causal = shape.causal,
           .key = shape.key,
           .threshold = drop_threshold(shape.drop_p),
-          .keep_scale = shape.drop_p < 1.0F ? 1.0F / (1.0F - shape.drop_p) : 0.0F};
+          .keep_scale = static_cast<float>(keep_scale(shape.drop_p))};
 }
 
 /// One head of a packed matrix: row t is `data + t * stride`, D contiguous elements.
@@ -239,83 +240,54 @@ __device__ inline void store_rows(HeadRows<T> to, const float (&sum)[kRowTiles][
   }
 }
 
-/// Bits 4 w: 1 where word w of a Philox block keeps its element.
-__device__ inline std::uint32_t kept_words(PhiloxRegion region, std::uint32_t threshold,
-                                           std::uint64_t group) {
-  const PhiloxBlock words = philox_words(region, group);
-  return static_cast<std::uint32_t>(words.x >= threshold) |
-         static_cast<std::uint32_t>(words.y >= threshold) << 1U |
-         static_cast<std::uint32_t>(words.z >= threshold) << 2U |
-         static_cast<std::uint32_t>(words.w >= threshold) << 3U;
-}
-
-/// Which elements of a row tile of scores dropout keeps: bit 4 n + i is element i of column tile n.
-/// `head` counts over batch and heads. Rows are keys when `kKeyRows`, else queries. Where the time
-/// is a multiple of 4, lanes that share Philox blocks compute each block once and exchange the
-/// bits; kAtOnce of its blocks at a time, which takes registers but hides the ten rounds. With
-/// kRereads the key is read for each block, which saves two registers.
-template <int kColumnTiles, bool kKeyRows, int kAtOnce = 1, bool kRereads = false>
+/// Which elements of a row tile of scores dropout keeps: bit 8 i + n is element i of column tile n.
+/// `head` counts over batch and heads. Rows are keys when `kKeyRows`, else queries; first_row and
+/// first_column are multiples of 16. Each lane asks draw(number) for a random block for each 16
+/// columns, kAtOnce at a time: that takes registers but hides the ten rounds.
+template <int kColumnTiles, bool kKeyRows, int kAtOnce, class Draw>
 __device__ inline std::uint32_t kept_elements(const AttentionOptions& options, std::uint64_t head,
-                                              int first_row, int first_column) {
-  static_assert(kColumnTiles <= 8);
-  constexpr std::uint32_t kAll = 0xffffffffU;
+                                              int first_row, int first_column, const Draw& draw) {
+  static_assert(kColumnTiles <= 8 && kColumnTiles % 2 == 0);
+  const device::HalvesTest keep(options.threshold);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int g = lane / 4;
-  const int t = lane % 4;
-  const auto time = static_cast<std::uint64_t>(options.time);
-  const auto element = [&](int query, int key) { return (head * time + query) * time + key; };
-  const PhiloxRegion region = options.key.region();
-  const auto kept = [&](std::uint64_t group) {
-    return kept_words(kRereads ? options.key.region() : region, options.threshold, group);
-  };
+  const auto tiles = static_cast<std::uint64_t>((options.time + 15) / 16);
+  const int query_tile = (kKeyRows ? first_column : first_row) / 16;
+  const int key_tile = (kKeyRows ? first_row : first_column) / 16;
+  // Where lanes have queries, the block of attention_mask_element() is all the lane's own. Where
+  // they have keys, four queries of the lane and of the one 4 further, whose key is next to its
+  // own, have two blocks: the even key's lane draws that of the even queries.
+  const int own = kKeyRows ? lane % 4 * 8 + lane / 4 % 2 * 4 + lane / 8 : lane;
+  std::uint64_t block = ((head * tiles + query_tile) * tiles + key_tile) * 32 + own;
   std::uint32_t bits = 0;
-  if (options.time % 4 != 0) {
-#pragma unroll 1
-    for (int i = 0; i < 4 * kColumnTiles; ++i) {
-      const int row = first_row + g + i % 4 / 2 * 8;
-      const int column = first_column + i / 4 * 8 + 2 * t + i % 2;
-      const std::uint64_t index = kKeyRows ? element(column, row) : element(row, column);
-      const std::uint32_t words = kept(index / 4);
-      bits |= (words >> (index % 4) & 1U) << static_cast<unsigned>(i);
-    }
-    return bits;
+#pragma unroll kAtOnce
+  for (int n = 0; n < kColumnTiles; n += 2, block += kKeyRows ? 32 * tiles : 32) {
+    const PhiloxBlock words = draw(block);
+    const std::uint32_t x = keep.signs(words.x), y = keep.signs(words.y), z = keep.signs(words.z),
+                        w = keep.signs(words.w);
+    bits |= device::half_signs(x, kKeyRows ? z : y) & 0x01010101U << n;
+    bits |= device::half_signs(kKeyRows ? y : z, w) & 0x02020202U << n;
   }
   if constexpr (kKeyRows) {
-    // Four lanes of equal t hold four keys of the same four blocks; each computes one block.
-    const int own = g % 4;
-    std::uint64_t group =
-        element(first_column + 2 * t + own % 2, first_row + own / 2 * 8 + g / 4 * 4) / 4;
-    std::uint32_t mine = 0;
-#pragma unroll kAtOnce
-    for (int n = 0; n < kColumnTiles; ++n, group += 2 * time) {
-      mine |= kept(group) << static_cast<unsigned>(4 * n);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::uint32_t words = __shfl_sync(kAll, mine, g / 4 * 16 + i * 4 + t);
-      bits |= (words >> static_cast<unsigned>(own) & 0x11111111U) << static_cast<unsigned>(i);
-    }
-  } else {
-    // Two neighbouring lanes hold four keys of the same two blocks: the even one computes the block
-    // of row g, the odd one that of row g + 8.
-    const bool odd = t % 2 == 1;
-    std::uint64_t group = element(first_row + g + (odd ? 8 : 0), first_column + t / 2 * 4) / 4;
-    std::uint32_t mine = 0;
-#pragma unroll kAtOnce
-    for (int n = 0; n < kColumnTiles; ++n, group += 2) {
-      mine |= kept(group) << static_cast<unsigned>(4 * n);
-    }
-    const std::uint32_t other = __shfl_xor_sync(kAll, mine, 1);
-    const std::uint32_t upper = (odd ? other : mine) >> (odd ? 2U : 0U);
-    const std::uint32_t lower = (odd ? mine : other) >> (odd ? 2U : 0U);
-    bits = (upper & 0x33333333U) | (lower & 0x33333333U) << 2U;
+    const std::uint32_t other = __shfl_xor_sync(0xffffffffU, bits, 4);
+    bits = lane / 4 % 2 == 0 ? device::pick_bytes<0x6240>(bits, other)
+                             : device::pick_bytes<0x3715>(bits, other);
   }
   return bits;
 }
 
-/// Bit 4 n + i of kept_elements().
+/// The same with the blocks of options.key, one at a time. The key is read for each, which saves
+/// registers.
+template <int kColumnTiles, bool kKeyRows>
+__device__ inline std::uint32_t kept_elements(const AttentionOptions& options, std::uint64_t head,
+                                              int first_row, int first_column) {
+  return kept_elements<kColumnTiles, kKeyRows, 1>(
+      options, head, first_row, first_column,
+      [&](std::uint64_t block) { return philox_words(options.key.region(), block); });
+}
+
+/// Bit 8 i + n of kept_elements().
 __device__ inline bool is_kept(std::uint32_t bits, int n, int i) {
-  return (bits >> static_cast<unsigned>(4 * n + i) & 1U) != 0;
+  return (bits >> static_cast<unsigned>(8 * i + n) & 1U) != 0;
 }
 
 /// Calls f.template operator()<T, head size, has dropout>() for a supported shape.

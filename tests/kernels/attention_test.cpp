@@ -12,6 +12,7 @@
 #include "tests/kernels/cuda_run.h"
 #include "tests/support/bounds.h"
 #include "tests/support/cuda_case.h"
+#include "tests/support/keep_factor.h"
 #include "tests/support/tolerance.h"
 
 #include <cmath>
@@ -271,12 +272,8 @@ class Magnitudes {
 
   double factor(std::int64_t head, std::int64_t query, std::int64_t key) const {
     if (shape_.drop_p == 0.0F) return 1.0;
-    const auto element =
-        static_cast<std::uint64_t>((head * shape_.time + query) * shape_.time + key);
-    const PhiloxBlock block = philox_words(shape_.key, element / 4);
-    const std::uint32_t words[] = {block.x, block.y, block.z, block.w};
-    const bool keep = words[element % 4] >= drop_threshold(shape_.drop_p);
-    return keep ? 1.0 / (1.0 - static_cast<double>(shape_.drop_p)) : 0.0;
+    return keep_factor(shape_.key, shape_.drop_p,
+                       kernels::attention_mask_element(head, query, key, shape_.time));
   }
 
   AttentionCase case_;
@@ -394,6 +391,9 @@ std::vector<AttentionCase> attention_cases() {
         }
       }
       add({implementation, dtype, 2, 50, 2, 64, true, 0.2F, {.pad = 8}});
+      // Thresholds with the first of 16 bits, and with nothing but that.
+      add({implementation, dtype, 1, 77, 2, 64, false, 0.75F});
+      add({implementation, dtype, 1, 77, 2, 64, true, 0.5F});
       if (implementation == Implementation::composed) {
         add({implementation, dtype, 2, 19, 2, 24, true, 0.2F, {.shift = 1, .pad = 3}});
       }

@@ -7,6 +7,7 @@
 #include "core/kernels/embedding.h"
 #include "core/kernels/gemm.h"
 #include "tests/kernels/cpu_matrix.h"
+#include "tests/support/keep_factor.h"
 
 #include <gtest/gtest.h>
 
@@ -164,11 +165,8 @@ Reference attend(const AttentionShape& shape, const Matrix<T>& qkv, const Matrix
         p[at] = std::exp(static_cast<double>(shape.scale) * score);
         sum += p[at];
         if (shape.drop_p > 0.0F) {
-          const auto element = static_cast<std::uint64_t>((pair * time + i) * time + j);
-          const PhiloxBlock block = philox_words(shape.key, element / 4);
-          const std::uint32_t words[] = {block.x, block.y, block.z, block.w};
-          const bool kept = words[element % 4] >= drop_threshold(shape.drop_p);
-          keep[at] = kept ? 1.0 / (1.0 - double{shape.drop_p}) : 0.0;
+          keep[at] = testing::keep_factor(shape.key, shape.drop_p,
+                                          attention_mask_element(pair, i, j, time));
         }
       }
       want.lse[pair * time + i] = std::log(sum);

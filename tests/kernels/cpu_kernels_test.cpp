@@ -11,6 +11,7 @@
 #include "core/kernels/rms_norm.h"
 #include "core/kernels/softmax.h"
 #include "tests/kernels/cpu_matrix.h"
+#include "tests/support/keep_factor.h"
 
 #include <gtest/gtest.h>
 
@@ -209,11 +210,8 @@ TEST(CpuActivation, SurvivesLargeInputs) {
   }
 }
 
-bool is_kept(PhiloxKey key, float p, std::int64_t element) {
-  const auto i = static_cast<std::uint64_t>(element);
-  const PhiloxBlock block = philox_words(key, i / 4);
-  const std::uint32_t words[] = {block.x, block.y, block.z, block.w};
-  return words[i % 4] >= drop_threshold(p);
+double keep_factor(PhiloxKey key, float p, std::int64_t element) {
+  return testing::keep_factor(key, p, static_cast<std::uint64_t>(element));
 }
 
 TYPED_TEST(CpuKernels, DropsTheElementsOfTheRandomRegion) {
@@ -224,9 +222,8 @@ TYPED_TEST(CpuKernels, DropsTheElementsOfTheRandomRegion) {
       const Matrix<T> x(rows, cols, 1, padding);
       Matrix<T> y(rows, cols, 2, padding);
       run(Dropout{.x = x.view(), .y = y.view(), .p = 0.3F, .key = key}, kStream);
-      expect_close(y, [&, n = cols](auto r, auto c) {
-        return is_kept(key, 0.3F, r * n + c) ? x(r, c) / (1.0 - double{0.3F}) : 0.0;
-      });
+      expect_close(
+          y, [&, n = cols](auto r, auto c) { return keep_factor(key, 0.3F, r * n + c) * x(r, c); });
     }
   }
 }
@@ -316,7 +313,7 @@ TYPED_TEST(CpuKernels, LayerNormNormalisesTheResidualSum) {
                   .key = key},
         kStream);
     expect_close(sum, [&, n = cols](auto r, auto c) {
-      return residual(r, c) + (is_kept(key, 0.25F, r * n + c) ? x(r, c) / 0.75 : 0.0);
+      return residual(r, c) + keep_factor(key, 0.25F, r * n + c) * x(r, c);
     });
     const double n = static_cast<double>(cols);
     expect_close(y, [&, width = cols](auto r, auto c) {
@@ -394,12 +391,12 @@ TYPED_TEST(CpuKernels, LayerNormBackwardMatchesTheFormula) {
         const auto at = static_cast<std::size_t>(c);
         want_weight[at] += dy(r, c) * h(c);
         want_bias[at] += dy(r, c);
-        want_column[at] += is_kept(key, 0.25F, r * cols + c) ? want(r, c) / 0.75 : 0.0;
+        want_column[at] += keep_factor(key, 0.25F, r * cols + c) * want(r, c);
       }
     }
     expect_close(dx, [&](auto r, auto c) { return old_dx(r, c) + want(r, c); });
     expect_close(dx_drop, [&, n = cols](auto r, auto c) {
-      return is_kept(key, 0.25F, r * n + c) ? want(r, c) / 0.75 : 0.0;
+      return keep_factor(key, 0.25F, r * n + c) * want(r, c);
     });
     expect_close(dweight,
                  [&](auto c) { return old_dweight[c] + want_weight[static_cast<std::size_t>(c)]; });

@@ -2,6 +2,8 @@
 // The sampler, and the rows of element-by-element ops, softmax and norms.
 #include "tests/support/op_cases.h"
 
+#include "tests/support/keep_factor.h"
+
 #include <cmath>
 #include <numbers>
 
@@ -99,15 +101,6 @@ OpCall broadcast(Sampler& random, Var (*op)(const Var&, const Var&), double (*f)
           }};
 }
 
-/// What element i of a tensor is multiplied by under dropout with the generator's first region.
-double keep_factor(std::uint64_t seed, double p, std::size_t i) {
-  const PhiloxBlock words = philox_words({seed, 0}, i / 4);
-  const std::uint32_t word[] = {words.x, words.y, words.z, words.w};
-  const auto drop_p = static_cast<float>(p);
-  if (p > 0.0 && word[i % 4] < drop_threshold(drop_p)) return 0.0;
-  return 1.0 / (1.0 - static_cast<double>(drop_p));
-}
-
 /// Softmax of rows of `cols`; row r uses its first limit(r) elements.
 Values softmax_rows(const Values& x, std::size_t cols,
                     const std::function<std::size_t(std::size_t)>& limit) {
@@ -182,7 +175,7 @@ OpCall add_layer_norm_call(Sampler& random) {
           [=](const std::vector<Values>& in) {
             Values sum = in[0];
             for (std::size_t i = 0; i < sum.size(); ++i)
-              sum[i] += in[1][i] * keep_factor(seed, p, i);
+              sum[i] += in[1][i] * keep_factor({seed, 0}, static_cast<float>(p), i);
             const Values y =
                 normalised(sum, in[2], in[3], static_cast<std::size_t>(shape[-1]), 1e-5, true);
             if (used == 2) return std::vector<Values>{sum};
@@ -253,7 +246,7 @@ OpCall dropout_call(Sampler& random) {
           [p](const std::vector<Values>& in) {
             Values y = in[0];
             for (std::size_t i = 0; i < y.size(); ++i)
-              y[i] *= keep_factor(31, p, i);
+              y[i] *= keep_factor({31, 0}, static_cast<float>(p), i);
             return std::vector<Values>{y};
           }};
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The rows of products, embedding, attention and cross-entropy.
+#include "core/kernels/attention.h"
+#include "tests/support/keep_factor.h"
 #include "tests/support/op_cases.h"
 
 #include <cmath>
@@ -137,15 +139,10 @@ OpCall attention_call(Sampler& random) {
                 total += probability[size(s)] = std::exp(static_cast<float>(used_scale) * score);
               }
               for (std::int64_t s = 0; s < seen; ++s) {
-                const auto element =
-                    static_cast<std::uint64_t>(((b * heads + h) * time + t) * time + s);
-                const PhiloxBlock words = philox_words({5, 0}, element / 4);
-                const std::uint32_t word[] = {words.x, words.y, words.z, words.w};
-                double weight = probability[size(s)] / total;
-                if (drop_p > 0.0F) {
-                  const bool kept = word[element % 4] >= drop_threshold(drop_p);
-                  weight = kept ? weight / (1.0 - static_cast<double>(drop_p)) : 0.0;
-                }
+                const std::uint64_t element =
+                    kernels::attention_mask_element(b * heads + h, t, s, time);
+                const double weight =
+                    probability[size(s)] / total * keep_factor({5, 0}, drop_p, element);
                 for (std::int64_t i = 0; i < head_size; ++i) {
                   y[size((b * time + t) * width + h * head_size + i)] += weight * at(b, s, 2, h, i);
                 }
