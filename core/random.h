@@ -19,15 +19,19 @@ struct PhiloxBlock {
   std::uint32_t x, y, z, w;
 };
 
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_round(PhiloxBlock counter, std::uint32_t key_x,
+                                                      std::uint32_t key_y) {
+  const std::uint64_t a = std::uint64_t{0xD2511F53U} * counter.x;
+  const std::uint64_t b = std::uint64_t{0xCD9E8D57U} * counter.z;
+  return {static_cast<std::uint32_t>(b >> 32U) ^ counter.y ^ key_x, static_cast<std::uint32_t>(b),
+          static_cast<std::uint32_t>(a >> 32U) ^ counter.w ^ key_y, static_cast<std::uint32_t>(a)};
+}
+
 /// Ten rounds of Philox4x32: four uniform 32-bit words for a 128-bit counter and a 64-bit key.
 LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_block(PhiloxBlock counter, std::uint32_t key_x,
                                                       std::uint32_t key_y) {
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t a = std::uint64_t{0xD2511F53U} * counter.x;
-    const std::uint64_t b = std::uint64_t{0xCD9E8D57U} * counter.z;
-    counter = {
-        static_cast<std::uint32_t>(b >> 32U) ^ counter.y ^ key_x, static_cast<std::uint32_t>(b),
-        static_cast<std::uint32_t>(a >> 32U) ^ counter.w ^ key_y, static_cast<std::uint32_t>(a)};
+    counter = philox_round(counter, key_x, key_y);
     key_x += 0x9E3779B9U;
     key_y += 0xBB67AE85U;
   }
@@ -65,13 +69,37 @@ struct PhiloxKey {
   operator PhiloxRegion() const;  // NOLINT(google-explicit-constructor)
 };
 
+LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_counter(std::uint64_t offset, std::uint64_t block) {
+  return {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32U),
+          static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(offset >> 32U)};
+}
+
 /// Block number `block` of the region.
 LAMINA_HOST_DEVICE constexpr PhiloxBlock philox_words(PhiloxRegion region, std::uint64_t block) {
-  return philox_block(
-      {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32U),
-       static_cast<std::uint32_t>(region.offset), static_cast<std::uint32_t>(region.offset >> 32U)},
-      static_cast<std::uint32_t>(region.seed), static_cast<std::uint32_t>(region.seed >> 32U));
+  return philox_block(philox_counter(region.offset, block), static_cast<std::uint32_t>(region.seed),
+                      static_cast<std::uint32_t>(region.seed >> 32U));
 }
+
+/// The keys of the ten rounds of a seed. A kernel that reads them from its arguments does not add
+/// them up for every block: 20 of about 65 instructions.
+struct PhiloxRounds {
+  std::uint32_t x[10]{}, y[10]{};
+
+  constexpr explicit PhiloxRounds(std::uint64_t seed) {
+    for (std::uint32_t round = 0; round < 10; ++round) {
+      x[round] = static_cast<std::uint32_t>(seed) + round * 0x9E3779B9U;
+      y[round] = static_cast<std::uint32_t>(seed >> 32U) + round * 0xBB67AE85U;
+    }
+  }
+
+  /// philox_words() of the seed.
+  LAMINA_HOST_DEVICE constexpr PhiloxBlock words(std::uint64_t offset, std::uint64_t block) const {
+    PhiloxBlock counter = philox_counter(offset, block);
+    for (int round = 0; round < 10; ++round)
+      counter = philox_round(counter, x[round], y[round]);
+    return counter;
+  }
+};
 
 /// Dropout takes 16 random bits for an element, so that a block serves eight: element i of a region
 /// has word i / 2 % 4 of block i / 8, its lower half if i is even and its upper half if i is odd,

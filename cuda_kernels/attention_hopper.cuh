@@ -195,16 +195,16 @@ __device__ __forceinline__ void pack_weights(std::uint32_t (&weights)[4][4],
     pack_columns<T>(weights[k], values, k);
 }
 
-/// kept_elements() for 64 columns, all random blocks at a time.
+/// kept_elements() for 64 columns, all random blocks at a time. `rounds` are those of options.key,
+/// in the kernel's arguments.
 template <bool kKeyRows>
-__device__ __forceinline__ std::uint32_t draw_kept(AttentionOptions options, int head,
+__device__ __forceinline__ std::uint32_t draw_kept(const AttentionOptions& options,
+                                                   const PhiloxRounds& rounds, int head,
                                                    int first_row, int first_column) {
-  // Else the keys of all ten rounds would be computed ahead of the loop over blocks, and stay.
-  asm volatile("" : "+l"(options.key.seed));
-  const PhiloxRegion region = options.key.region();
+  const std::uint64_t offset = options.key.region().offset;
   return kept_elements<8, kKeyRows, 4>(
       options, head, first_row, first_column,
-      [&](std::uint64_t block) { return philox_words(region, block); });
+      [&](std::uint64_t block) { return rounds.words(offset, block); });
 }
 
 /// Pins all tiles of a sum.

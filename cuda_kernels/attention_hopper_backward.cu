@@ -51,6 +51,7 @@ struct BackwardArgs {
   CUtensorMap qkv;   // [batch, time, 3 * heads, D]
   CUtensorMap dout;  // [batch, time, heads, D]
   AttentionOptions options;
+  PhiloxRounds rounds;                    // of the options' key
   HeadRows<const T> out_rows, dout_rows;  // [batch * time, heads * D]
   HeadRows<T> dqkv;                       // [batch * time, 3 * heads * D], out
   const float* __restrict__ lse;          // [batch * heads * time]
@@ -186,7 +187,7 @@ __global__ void __launch_bounds__(QueryPolicy<D>::kThreads, QueryPolicy<D>::kBlo
   // Before the products are there: the draw takes registers.
   const auto draw = [&](int n) {
     if constexpr (kDropout) {
-      kept = draw_kept<false>(options, own.head, own_query, n * kBlockRows);
+      kept = draw_kept<false>(options, args.rounds, own.head, own_query, n * kBlockRows);
     }
   };
   const auto multiply_keys = [&](int n) {
@@ -404,7 +405,7 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
       for (int block = used_from; block < blocks; ++block, ++n) {
         [[maybe_unused]] std::uint32_t kept = 0;
         if constexpr (kDropout) {
-          kept = draw_kept<true>(options, work.head, own_key, block * kBlockRows);
+          kept = draw_kept<true>(options, args.rounds, work.head, own_key, block * kBlockRows);
         }
         float p[8][4];   // scores, then weights
         float ds[8][4];  // dp, then ds
@@ -503,6 +504,7 @@ void attention_hopper_backward(const AttentionBackward& args, CudaStream stream)
         .qkv = head_tensor_map(args.qkv, shape, 3 * shape.heads),
         .dout = head_tensor_map(args.dout, shape, shape.heads),
         .options = attention_options(shape),
+        .rounds = PhiloxRounds(shape.key.seed),
         .out_rows = {args.out.as<const T>(), static_cast<int>(args.out.stride)},
         .dout_rows = {args.dout.as<const T>(), static_cast<int>(args.dout.stride)},
         .dqkv = {args.dqkv.as<T>(), static_cast<int>(args.dqkv.stride)},

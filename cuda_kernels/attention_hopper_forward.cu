@@ -36,6 +36,7 @@ template <class T>
 struct ForwardArgs {
   CUtensorMap qkv;  // [batch, time, 3 * heads, D]
   AttentionOptions options;
+  PhiloxRounds rounds;      // of the options' key
   HeadRows<T> out;          // [batch * time, heads * D]
   float* __restrict__ lse;  // [batch * heads * time]
   int head_count;           // batch * heads
@@ -241,7 +242,7 @@ __global__ void __launch_bounds__(ForwardPolicy<D>::kThreads, ForwardPolicy<D>::
   // Before scores and weights are there: the draw takes registers.
   const auto draw = [&](int n) {
     if constexpr (kDropout) {
-      kept = draw_kept<false>(options, own.head, own_query, n * kBlockRows);
+      kept = draw_kept<false>(options, args.rounds, own.head, own_query, n * kBlockRows);
     }
   };
   // Weights as the next product takes them.
@@ -412,6 +413,7 @@ void attention_hopper(const Attention& args, CudaStream stream) {
     using Policy = ForwardPolicy<D>;
     const ForwardArgs<T> forward{.qkv = head_tensor_map(args.qkv, shape, 3 * shape.heads),
                                  .options = attention_options(shape),
+                                 .rounds = PhiloxRounds(shape.key.seed),
                                  .out = {args.out.as<T>(), static_cast<int>(args.out.stride)},
                                  .lse = args.lse.as<float>(),
                                  .head_count = static_cast<int>(heads)};

@@ -60,6 +60,19 @@ TEST(KeepScale, IsExactForTheProbabilityInUse) {
   EXPECT_EQ(keep_scale(kBelowOne), 65536.0);
 }
 
+TEST(PhiloxRounds, MakesTheWordsOfItsSeed) {
+  const PhiloxRounds rounds(kRegion.seed);
+  for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{5}, std::uint64_t{5} << 32U}) {
+    const PhiloxBlock got = rounds.words(kRegion.offset, number);
+    const PhiloxBlock want = philox_words(kRegion, number);
+    EXPECT_EQ(got.x, want.x);
+    EXPECT_EQ(got.y, want.y);
+    EXPECT_EQ(got.z, want.z);
+    EXPECT_EQ(got.w, want.w);
+  }
+  EXPECT_NE(philox_words(kRegion, std::uint64_t{5} << 32U).x, philox_words(kRegion, 0).x);
+}
+
 TEST(CpuDropout, KeepsEachOfTheEightElementsOfABlockWithTheSameProbability) {
   constexpr std::int64_t kBlocks = 1 << 17;
   for (const float p : {0.1F, 0.2F, 0.5F, 0.9F}) {
