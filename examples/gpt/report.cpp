@@ -96,7 +96,7 @@ double floor_of(const RunRecord& run) {
 }
 
 double matmul_ceiling(const RunRecord& run) {
-  return run.profile.empty() ? kUnknown : run.profile.back().matmul_tflop_s;
+  return run.profile.empty() ? kUnknown : run.profile.back().ceilings.matmul_tflop_s;
 }
 
 double mfu_of(const RunRecord& run, double rate) {

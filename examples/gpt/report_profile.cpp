@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 namespace lamina::gpt {
@@ -18,10 +19,6 @@ constexpr std::size_t kMostBars = 24;
 constexpr std::size_t kMostTableRows = 400;
 constexpr std::size_t kNumberedDots = 8;
 constexpr std::array<const char*, 2> kDirections = {"forward", "backward"};
-
-double known(double value) {
-  return std::isfinite(value) ? value : 0.0;
-}
 
 std::string percent_text(double part, double whole) {
   return whole > 0.0 && std::isfinite(part / whole) ? fixed(100.0 * part / whole, 1) + "%" : "–";
@@ -44,12 +41,14 @@ std::string shown_name(const LayerWork& work) {
   return work.layers > 1 ? cat(work.layer, "  × ", work.layers) : work.layer;
 }
 
-std::string percent_of_roofline(const WorkDone& work, const ProfileRecord& profile) {
-  return percent_text(least_ms(work, profile), work.ms);
+std::string percent_of_roofline(const WorkDone& work, const Profile& profile) {
+  if (!profile.ceilings.are_known()) return "–";
+  const ProfileRow row{.bytes = work.bytes, .flops = work.flops};
+  return percent_text(roofline_ms(row, profile.ceilings), work.ms);
 }
 
 Table layer_table(const std::string& caption, const std::vector<LayerWork>& layers,
-                  const ProfileRecord& profile) {
+                  const Profile& profile) {
   Table table{.caption = caption,
               .header = {"layer", "forward ms", "backward ms", "share", "GB/s", "TFLOP/s",
                          "of roofline", "launches"},
@@ -72,7 +71,7 @@ Table layer_table(const std::string& caption, const std::vector<LayerWork>& laye
   return table;
 }
 
-std::string step_section(const ProfileRecord& profile, const std::vector<LayerWork>& layers,
+std::string step_section(const Profile& profile, const std::vector<LayerWork>& layers,
                          std::size_t samples) {
   const std::vector<LayerWork> groups = fold(layers);
   BarPlot plot{.text = {.id = "step-plot",
@@ -106,15 +105,15 @@ std::string step_section(const ProfileRecord& profile, const std::vector<LayerWo
     fill(plot.bars[i], groups[i]);
   if (others.layers > 0) fill(plot.bars.emplace_back(Bar{others.layer, "", {}}), others);
 
-  std::string text = cat("Sampled at step ", number_text(profile.step, 12), ", the last of ",
-                         samples, samples == 1 ? " sample. " : " samples. ");
+  std::string text = cat("Sampled at step ", profile.step, ", the last of ", samples,
+                         samples == 1 ? " sample. " : " samples. ");
   if (std::isfinite(profile.step_ms)) {
     text += cat("A step without instrumentation takes ", ms_text(profile.step_ms),
                 " (median since the sample before)");
-    if (std::isfinite(profile.profiled_ms)) {
+    if (profile.profiled_ms > 0.0) {
       text += cat(", the sampled one took ", ms_text(profile.profiled_ms));
     }
-    text += cat(". Named layers account for ", percent_text(profile.named_ms, profile.step_ms),
+    text += cat(". Named layers account for ", percent_text(profile.named_ms(), profile.step_ms),
                 " of the former. ");
   }
   text += cat("All rows add up to ", ms_text(sum), ".");
@@ -136,9 +135,9 @@ Point place_of(const WorkDone& work) {
   return {work.flops / work.bytes, work.flops / work.ms * 1e3};
 }
 
-std::string roofline_section(const ProfileRecord& profile, const std::vector<LayerWork>& layers) {
+std::string roofline_section(const Profile& profile, const std::vector<LayerWork>& layers) {
   const std::string title = "Roofline";
-  if (!(profile.copy_gb_s > 0.0) || !(profile.matmul_tflop_s > 0.0)) {
+  if (!profile.ceilings.are_known()) {
     return section("roofline", title,
                    paragraph("Not drawn: the profile has no measured ceilings of this device."));
   }
@@ -148,8 +147,8 @@ std::string roofline_section(const ProfileRecord& profile, const std::vector<Lay
                          .x_label = "FLOP per byte",
                          .y_label = "FLOP/s"},
                 .dots = {},
-                .bytes_per_second = profile.copy_gb_s * 1e9,
-                .flops_per_second = profile.matmul_tflop_s * 1e12};
+                .bytes_per_second = profile.ceilings.copy_gb_s * 1e9,
+                .flops_per_second = profile.ceilings.matmul_tflop_s * 1e12};
   const auto has_place = [](const WorkDone& work) {
     return work.ms > 0.0 && work.bytes > 0.0 && work.flops > 0.0;
   };
@@ -210,12 +209,12 @@ std::string roofline_section(const ProfileRecord& profile, const std::vector<Lay
   plot.dots.insert(plot.dots.end(), numbered.rbegin(), numbered.rend());  // the slowest on top
   plot.text.description =
       cat("Both axes are logarithmic. ", plot.dots.size(), " dots below a limit that rises with ",
-          number_text(profile.copy_gb_s, 3), " GB/s to ", number_text(profile.matmul_tflop_s, 3),
-          " TFLOP/s.");
+          number_text(profile.ceilings.copy_gb_s, 3), " GB/s to ",
+          number_text(profile.ceilings.matmul_tflop_s, 3), " TFLOP/s.");
   std::string caption = cat(
       "One dot per layer and direction. The limit is what this device reaches in a copy (",
-      number_text(profile.copy_gb_s, 3), " GB/s) and in a large matrix product (",
-      number_text(profile.matmul_tflop_s, 3), " TFLOP/s, ", profile.dtype,
+      number_text(profile.ceilings.copy_gb_s, 3), " GB/s) and in a large matrix product (",
+      number_text(profile.ceilings.matmul_tflop_s, 3), " TFLOP/s, ", profile.ceilings.dtype,
       "). Bytes are the fewest that a kernel must move: what stays in a cache lifts a dot above "
       "the slope. Numbers mark the slowest, equal layers added up, as the table counts them.");
   if (without > 0) caption += cat(" Left out, as it has no FLOPs: ", without, ".");
@@ -232,37 +231,22 @@ WorkDone& WorkDone::operator+=(const WorkDone& other) {
   return *this;
 }
 
-std::vector<LayerWork> work_by_layer(const ProfileRecord& profile) {
+std::vector<LayerWork> work_by_layer(const Profile& profile) {
   std::map<std::string, LayerWork> layers;
   for (const ProfileRow& row : profile.rows) {
     const std::string name = row.layer.empty() ? cat("(", row.kernel, ")") : row.layer;
     LayerWork& layer = layers[name];
     layer.layer = name;
-    layer.directions[row.is_backward ? 1 : 0] += {.ms = known(row.ms),
-                                                  .bytes = known(row.bytes),
-                                                  .flops = known(row.flops),
-                                                  .calls = known(row.calls)};
+    layer.directions[row.direction == Direction::backward ? 1 : 0] +=
+        {.ms = row.ms, .bytes = row.bytes, .flops = row.flops, .calls = row.calls};
   }
   return slowest_first(layers);
-}
-
-std::string folded_name(std::string_view layer) {
-  std::string name;
-  while (true) {
-    const std::string_view part = layer.substr(0, layer.find('.'));
-    const bool is_number =
-        !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
-    name += is_number ? "*" : part;
-    if (part.size() == layer.size()) return name;
-    name += '.';
-    layer.remove_prefix(part.size() + 1);
-  }
 }
 
 std::vector<LayerWork> fold(const std::vector<LayerWork>& layers) {
   std::map<std::string, LayerWork> groups;
   for (const LayerWork& layer : layers) {
-    const std::string name = folded_name(layer.layer);
+    const std::string name = lamina::folded(layer.layer, {});
     const auto [at, is_new] = groups.try_emplace(name, layer);
     LayerWork& group = at->second;
     if (is_new) continue;
@@ -274,24 +258,18 @@ std::vector<LayerWork> fold(const std::vector<LayerWork>& layers) {
   return slowest_first(groups);
 }
 
-double least_ms(const WorkDone& work, const ProfileRecord& profile) {
-  if (!(profile.copy_gb_s > 0.0) || !(profile.matmul_tflop_s > 0.0)) return kUnknown;
-  return std::max(work.bytes / (profile.copy_gb_s * 1e6),
-                  work.flops / (profile.matmul_tflop_s * 1e9));
-}
-
 double mfu(double rate, double flops_per_token, double matmul_tflop_s) {
-  if (!(matmul_tflop_s > 0.0)) return kUnknown;
+  if (!(matmul_tflop_s > 0.0)) return std::numeric_limits<double>::quiet_NaN();
   return rate * flops_per_token / (matmul_tflop_s * 1e12);
 }
 
-std::string profile_sections(const std::vector<ProfileRecord>& profile) {
+std::string profile_sections(const std::vector<Profile>& profile) {
   if (profile.empty()) {
     return section("step", "Where the step goes",
                    paragraph("Not sampled: lamina-gpt train --profile writes profile.jsonl, from "
                              "which time by layer and the roofline are drawn."));
   }
-  const ProfileRecord& last = profile.back();
+  const Profile& last = profile.back();
   const std::vector<LayerWork> layers = work_by_layer(last);
   return step_section(last, layers, profile.size()) + roofline_section(last, layers);
 }

@@ -3,12 +3,11 @@
 // added up, and how far each is from what the machine can do.
 #pragma once
 
-#include "examples/gpt/report_run.h"
+#include "core/profile.h"
 
 #include <array>
 #include <cstddef>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace lamina::gpt {
@@ -33,23 +32,17 @@ struct LayerWork {
 
 /// Kernels added up by layer and direction, the slowest layer first. What is not finite counts as
 /// 0.
-std::vector<LayerWork> work_by_layer(const ProfileRecord& profile);
+std::vector<LayerWork> work_by_layer(const Profile& profile);
 
 /// Layers whose names differ in numbers only added up, the slowest first: "blocks.3.mlp.up" counts
 /// to "blocks.*.mlp.up".
 std::vector<LayerWork> fold(const std::vector<LayerWork>& layers);
-
-std::string folded_name(std::string_view layer);
-
-/// The least time that the work takes at the ceilings: the longer of moving its bytes and computing
-/// its FLOPs. NaN without ceilings.
-double least_ms(const WorkDone& work, const ProfileRecord& profile);
 
 /// The fraction of the device's matrix products that training at `rate` tokens/s reaches. NaN where
 /// one of the three is not known.
 double mfu(double rate, double flops_per_token, double matmul_tflop_s);
 
 /// The section "Where the step goes" and the roofline, as HTML.
-std::string profile_sections(const std::vector<ProfileRecord>& profile);
+std::string profile_sections(const std::vector<Profile>& profile);
 
 }  // namespace lamina::gpt

@@ -60,26 +60,34 @@ EvalRecord eval_record(const Json& from) {
   return record;
 }
 
-ProfileRecord profile_record(const Json& from) {
+/// 0 for what is missing.
+double figure_at(const Json& object, std::string_view key) {
+  const double value = number_at(object, key);
+  return std::isfinite(value) ? value : 0.0;
+}
+
+Profile profile_of(const Json& from) {
   const Json& ceilings = member(from, "ceilings");
-  ProfileRecord record{.step = number_at(from, "step"),
-                       .step_ms = number_at(from, "step_ms"),
-                       .profiled_ms = number_at(from, "profiled_ms"),
-                       .named_ms = number_at(from, "named_ms"),
-                       .copy_gb_s = number_at(ceilings, "copy_gb_s"),
-                       .matmul_tflop_s = number_at(ceilings, "matmul_tflop_s"),
-                       .dtype = text_at(ceilings, "dtype"),
-                       .rows = {}};
+  Profile profile{.step = static_cast<std::int64_t>(figure_at(from, "step")),
+                  .step_ms = number_at(from, "step_ms"),
+                  .profiled_ms = figure_at(from, "profiled_ms"),
+                  .peak_bytes = figure_at(from, "peak_bytes"),
+                  .ceilings = {.copy_gb_s = figure_at(ceilings, "copy_gb_s"),
+                               .matmul_tflop_s = figure_at(ceilings, "matmul_tflop_s"),
+                               .dtype = text_at(ceilings, "dtype")},
+                  .rows = {}};
   for (const Json& row : member(from, "rows")) {
-    record.rows.push_back({.layer = text_at(row, "layer"),
-                           .kernel = text_at(row, "kernel"),
-                           .is_backward = text_at(row, "direction") == "backward",
-                           .calls = number_at(row, "calls"),
-                           .ms = number_at(row, "ms"),
-                           .bytes = number_at(row, "bytes"),
-                           .flops = number_at(row, "flops")});
+    const bool is_backward = text_at(row, "direction") == "backward";
+    profile.rows.push_back({.layer = text_at(row, "layer"),
+                            .direction = is_backward ? Direction::backward : Direction::forward,
+                            .kernel = text_at(row, "kernel"),
+                            .calls = figure_at(row, "calls"),
+                            .ms = figure_at(row, "ms"),
+                            .bytes = figure_at(row, "bytes"),
+                            .flops = figure_at(row, "flops"),
+                            .live_bytes = figure_at(row, "live_bytes")});
   }
-  return record;
+  return profile;
 }
 
 }  // namespace
@@ -121,7 +129,7 @@ RunRecord read_run(const fs::path& directory) {
     }
   }
   for (const Json& record : read_lines(directory / "profile.jsonl", run.lines_left_out)) {
-    run.profile.push_back(profile_record(record));
+    run.profile.push_back(profile_of(record));
   }
   run.config = Json::parse(text_of(directory / "config.json"), nullptr, false);
   if (!run.config.is_object()) run.config = nullptr;

@@ -3,6 +3,8 @@
 // record does not say is NaN or empty: a run that was killed is still worth a look.
 #pragma once
 
+#include "core/profile.h"
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -40,31 +42,13 @@ struct EvalRecord {
   std::map<std::string, Skill> skills;
 };
 
-/// A kernel of a layer and direction in one sampled step.
-struct ProfileRow {
-  std::string layer, kernel;
-  bool is_backward = false;
-  double calls = kUnknown, ms = kUnknown, bytes = kUnknown, flops = kUnknown;
-};
-
-/// A line of profile.jsonl: one sampled step.
-struct ProfileRecord {
-  double step = kUnknown;
-  double step_ms = kUnknown;      // of steps without instrumentation, median
-  double profiled_ms = kUnknown;  // of this one
-  double named_ms = kUnknown;     // of it, below a layer
-  double copy_gb_s = kUnknown, matmul_tflop_s = kUnknown;  // what this device reaches
-  std::string dtype;
-  std::vector<ProfileRow> rows;
-};
-
 struct RunRecord {
   std::string name;           // of the directory
   nlohmann::json start, end;  // records; end is "end", "stop" or "error"; null when missing
   nlohmann::json config;      // null when missing
   std::vector<StepRecord> steps;
   std::vector<EvalRecord> evaluations;
-  std::vector<ProfileRecord> profile;
+  std::vector<Profile> profile;  // figures that are missing are 0, step_ms NaN
   std::string samples;
   std::size_t lines_left_out = 0;  // of the two .jsonl files: not JSON objects, as after a kill
 };
