@@ -3,7 +3,7 @@
 
 #include "core/expect.h"
 #include "core/launch.h"
-#include "core/profiler.h"
+#include "core/profile_scope.h"
 
 #include <algorithm>
 #include <cstring>

@@ -116,9 +116,9 @@ TEST(TrainingProfile, ChangesNoWeight) {
 }
 
 TEST(TrainingProfile, WritesNullForWhatIsNotKnown) {
-  const Profile profile = {.step = 1,
-                           .step_ms = std::numeric_limits<double>::quiet_NaN(),
-                           .rows = {{.layer = "head", .kernel = "gemm", .ms = 2.0}}};
+  Profile profile;
+  profile.step_ms = std::numeric_limits<double>::quiet_NaN();
+  profile.rows.emplace_back().ms = 2.0;
   const TemporaryDirectory directory;
   RunLog(directory.file("profile.jsonl")).write(to_json(profile));
   const std::vector<json> samples = samples_of(directory.file(""));
