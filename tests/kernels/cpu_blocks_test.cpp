@@ -325,15 +325,14 @@ TYPED_TEST(CpuBlocks, CrossEntropyIgnoresPaddingAndIgnoredRows) {
       targets[r] = r % 5 == 3 ? -100 : static_cast<std::int32_t>(r * 7 % classes);
     }
     Buffer<T> losses(rows, 3), lse(rows, 4), loss{T{9}}, count{T{9}}, dloss{T{2}};
-    run(Workspace<CrossEntropy>({.logits = logits.view(),
-                                 .targets = targets.view(),
-                                 .classes = classes,
-                                 .ignore_index = -100,
-                                 .losses = losses.view(),
-                                 .lse = lse.view(),
-                                 .loss = loss.view(),
-                                 .count = count.view()})
-            .args,
+    run(CrossEntropy{.logits = logits.view(),
+                     .targets = targets.view(),
+                     .classes = classes,
+                     .ignore_index = -100,
+                     .losses = losses.view(),
+                     .lse = lse.view(),
+                     .loss = loss.view(),
+                     .count = count.view()},
         kStream);
     Matrix<T> dlogits = logits;  // in place
     run(CrossEntropyBackward{.logits = dlogits.view(),
