@@ -32,12 +32,16 @@ struct DropMask {
     }
     if (kWidth <= 2 && first % 4 >= 2) words[0] = words[1];
     if (kWidth == 1 && first % 2 == 0) words[0] <<= 16U;
+    float factors[kWidth];  // on their own: without them a norm for sm_80 spills
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       // In the upper half of a word, whatever the lower one holds: that cannot turn the comparison.
       const std::uint32_t number = kWidth > 1 && i % 2 == 0 ? words[i / 2] << 16U : words[i / 2];
-      values[i] = number >= threshold ? values[i] * scale : 0.0F;
+      factors[i] = number >= threshold ? scale : 0.0F;
     }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      values[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
   }
 };
 
