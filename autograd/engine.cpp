@@ -200,6 +200,10 @@ DType Grads::dtype(int i) const {
   return state(i)->dtype;
 }
 
+bool Grads::wants_column_sum(int i) const {
+  return wants(i) && state(i)->wants_column_sum && !state(i)->has_grad;
+}
+
 GradSlot Grads::slot(int i) {
   GradState* const to = state(i);
   if (!to) return {};
@@ -258,6 +262,10 @@ std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vec
   return result;
 }
 
+void ask_for_column_sum(const Var& output) {
+  if (output.requires_grad()) output.state()->wants_column_sum = true;
+}
+
 void backward(const Var& loss) {
   expect_defined("backward", "loss", loss.value());
   if (loss.value().elements() != 1) {
@@ -308,6 +316,7 @@ std::vector<Var> boundary(const std::vector<Tensor>& values, Grads& grads) {
     }
     auto state = make_state(values[i], node);
     state->dtype = grads.dtype(end);
+    state->wants_column_sum = grads.wants_column_sum(end);
     inputs.push_back(Recorder::bind(values[i], std::move(state)));
     ends.push_back(end);
   }
@@ -358,18 +367,22 @@ std::vector<Var> recompute(const std::vector<Var>& inputs, const RecomputeFuncti
     for (const Var& output : call(f, inputs))
       outputs.push_back(output.value());
   }
-  return record("recompute", inputs, std::move(outputs),
-                [values, generator, tf32, f](std::span<const Tensor> d, Grads& grads) {
-                  const AsRecorded scope(generator, tf32);
-                  Pass pass(last_sequence + 1);
-                  const std::vector<Var> again = call(f, boundary(values, grads));
-                  for (std::size_t k = 0; k < again.size(); ++k) {
-                    if (!d[k] || !again[k].requires_grad()) continue;
-                    add_to(*again[k].state(), d[k], grads.column_sum(static_cast<int>(k)));
-                    pass.reach(again[k].state());
-                  }
-                  pass.run();
-                });
+  std::vector<Var> results =
+      record("recompute", inputs, std::move(outputs),
+             [values, generator, tf32, f](std::span<const Tensor> d, Grads& grads) {
+               const AsRecorded scope(generator, tf32);
+               Pass pass(last_sequence + 1);
+               const std::vector<Var> again = call(f, boundary(values, grads));
+               for (std::size_t k = 0; k < again.size(); ++k) {
+                 if (!d[k] || !again[k].requires_grad()) continue;
+                 add_to(*again[k].state(), d[k], grads.column_sum(static_cast<int>(k)));
+                 pass.reach(again[k].state());
+               }
+               pass.run();
+             });
+  for (const Var& result : results)
+    ask_for_column_sum(result);  // f may
+  return results;
 }
 
 NoGrad::NoGrad() : previous_(std::exchange(grad_mode, false)) {}

@@ -36,6 +36,10 @@ class Grads {
   /// The dtype of the gradient of input i, which wants one: f32 for a 16-bit parameter.
   DType dtype(int i) const;
 
+  /// Whether the column sum of the gradient of input i is of use: the op that made it asked for it,
+  /// and this is its first gradient.
+  bool wants_column_sum(int i) const;
+
   /// A buffer with the shape of input i: nothing, a fresh one to overwrite, or one to add to. An
   /// existing gradient that other handles share is copied first, so that theirs stays as it is. The
   /// dtype is that of the gradient: f32 for a 16-bit parameter. Once per input.
@@ -76,6 +80,10 @@ using BackwardFunction = std::function<void(std::span<const Tensor> d, Grads& gr
 /// when no input requires a gradient or gradients are off.
 std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vector<Tensor> outputs,
                         BackwardFunction backward);
+
+/// Says that the backward function of the op that made `output` uses the column sum of its
+/// gradient.
+void ask_for_column_sum(const Var& output);
 
 /// Differentiates `loss`, one element, with respect to every parameter it depends on; gradients are
 /// added to those present. Iterative; every node's captures are freed as soon as it has run, so a

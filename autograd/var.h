@@ -20,6 +20,7 @@ struct GradState {
   Tensor grad;        // valid when has_grad; the buffer of a parameter stays between steps
   Tensor column_sum;  // of grad, accumulation dtype, [last dimension]; may be empty
   bool has_grad = false;
+  bool wants_column_sum = false;  // the producer uses it
   bool is_parameter = false;
   Shape shape;
   DType dtype = DType::f32;  // of the gradient

@@ -213,11 +213,12 @@ void run(const Attention& args, CpuStream) {
   });
 }
 
-std::int64_t workspace_bytes(const AttentionBackward& args, CpuStream) {
-  return scratch_bytes(args.shape, args.qkv.dtype, 2);
+std::int64_t workspace_bytes(const AttentionBackward& args, CpuStream stream) {
+  const std::int64_t bytes = scratch_bytes(args.shape, args.qkv.dtype, 2);
+  return args.column_sum ? std::max(bytes, workspace_bytes(column_sum_of(args), stream)) : bytes;
 }
 
-void run(const AttentionBackward& args, CpuStream) {
+void run(const AttentionBackward& args, CpuStream stream) {
   const AttentionShape& shape = args.shape;
   if (args.write == GradWrite::skip || shape.time == 0 || shape.head_size == 0) return;
   const cpu::KeepMask mask(shape.key, shape.drop_p);
@@ -226,6 +227,7 @@ void run(const AttentionBackward& args, CpuStream) {
       backward_head<T>(args, mask, head, scratch, scratch + block_elements(shape));
     });
   });
+  if (args.column_sum) run(column_sum_of(args), stream);
 }
 
 }  // namespace lamina::kernels

@@ -7,6 +7,9 @@
 #include "cuda_kernels/attention_fused.h"
 #include "cuda_kernels/attention_hopper.h"
 
+#include <algorithm>
+#include <cstdint>
+
 namespace lamina::kernels {
 namespace {
 
@@ -21,17 +24,6 @@ Implementation choose(const Args& args, CudaStream stream) {
   }
   return attention_fused_supports(args.shape, dtype) ? Implementation::fused
                                                      : Implementation::composed;
-}
-
-std::int64_t workspace(Implementation implementation, const AttentionShape& shape, bool backward) {
-  switch (implementation) {
-    case Implementation::hopper:
-      return attention_hopper_workspace(shape, backward);
-    case Implementation::fused:
-      return attention_fused_workspace(shape, backward);
-    default:
-      return attention_composed_workspace(shape, backward);
-  }
 }
 
 }  // namespace
@@ -52,18 +44,32 @@ void run(const AttentionBackward& args, CudaStream stream) {
     case Implementation::hopper:
       return attention_hopper_backward(args, stream);
     case Implementation::fused:
-      return attention_fused_backward(args, stream);
+      attention_fused_backward(args, stream);
+      break;
     default:
-      return attention_composed_backward(args, stream);
+      attention_composed_backward(args, stream);
   }
+  if (args.column_sum) run(column_sum_of(args), stream);
 }
 
 std::int64_t workspace_bytes(const Attention& args, CudaStream stream) {
-  return workspace(choose(args, stream), args.shape, false);
+  switch (choose(args, stream)) {
+    case Implementation::hopper:
+      return 0;
+    case Implementation::fused:
+      return attention_fused_workspace(args.shape, false);
+    default:
+      return attention_composed_workspace(args.shape, false);
+  }
 }
 
 std::int64_t workspace_bytes(const AttentionBackward& args, CudaStream stream) {
-  return workspace(choose(args, stream), args.shape, true);
+  const Implementation implementation = choose(args, stream);
+  if (implementation == Implementation::hopper) return attention_hopper_workspace(args);
+  const std::int64_t bytes = implementation == Implementation::fused
+                                 ? attention_fused_workspace(args.shape, true)
+                                 : attention_composed_workspace(args.shape, true);
+  return args.column_sum ? std::max(bytes, workspace_bytes(column_sum_of(args), stream)) : bytes;
 }
 
 }  // namespace lamina::kernels

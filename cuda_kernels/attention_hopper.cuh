@@ -13,6 +13,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <concepts>
 #include <cstdint>
 
 namespace lamina::kernels {
@@ -24,7 +25,8 @@ template <int D>
 inline constexpr int kBlockBytes = D / device::kTileColumns* device::kTileBytes;
 
 /// Blocks of 64 rows of a head.
-__host__ __device__ constexpr int row_blocks(std::int64_t time) {
+template <std::integral Int>
+__host__ __device__ constexpr int row_blocks(Int time) {
   return static_cast<int>((time + kBlockRows - 1) / kBlockRows);
 }
 

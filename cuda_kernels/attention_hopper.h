@@ -16,10 +16,12 @@ bool attention_hopper_runs(int device);
 /// True for f16 and bf16 with a head size of 64 or 128 and a positive scale.
 bool attention_hopper_supports(const AttentionShape& shape, DType dtype);
 
-/// Bytes of workspace: none forward, 8 per row and head (rows rounded up to 64) backward.
-std::int64_t attention_hopper_workspace(const AttentionShape& shape, bool backward);
+/// Bytes of workspace: 8 per row and head (rows rounded up to 64), and a row of f32 for 64 rows of
+/// dqkv where there is a column sum. The forward pass needs none.
+std::int64_t attention_hopper_workspace(const AttentionBackward& args);
 
-/// Supported and aligned operands only. Bit-identical from run to run.
+/// Supported and aligned operands only. Bit-identical from run to run. With the column sum, which
+/// costs no read of dqkv.
 void attention_hopper(const Attention& args, CudaStream stream);
 void attention_hopper_backward(const AttentionBackward& args, CudaStream stream);
 

@@ -8,9 +8,11 @@
 // dq in memory).
 //   p = exp(scale q k^T - lse), dv = dropped(p)^T dout, dp = dropped(dout v^T),
 //   ds = p (dp - delta), dq = scale ds k, dk = scale ds^T q
+#include "core/check.h"
 #include "core/device.h"
 #include "cuda_kernels/attention_hopper.cuh"
 #include "cuda_kernels/attention_hopper.h"
+#include "cuda_kernels/column_partials.cuh"
 
 namespace lamina::kernels {
 namespace {
@@ -42,8 +44,7 @@ struct KeyPolicy {
   static constexpr int kOwnBytes = 2 * kBlockBytes<D>;  // keys and values of a warpgroup
   static constexpr int kTileBytes = kWarpgroups * kOwnBytes;
   static constexpr int kStageBytes = 2 * kBlockBytes<D>;  // queries and dout
-  static constexpr int kSharedBytes =
-      kTiles * kTileBytes + kStages * (kStageBytes + kStatisticsBytes);
+  static constexpr int kSharedBytes = kTiles * kTileBytes + kStages * kStageBytes;
 };
 
 template <class T>
@@ -55,8 +56,10 @@ struct BackwardArgs {
   HeadRows<const T> out_rows, dout_rows;  // [batch * time, heads * D]
   HeadRows<T> dqkv;                       // [batch * time, 3 * heads * D], out
   const float* __restrict__ lse;          // [batch * heads * time]
-  float* statistics;                      // [batch * heads, row_blocks(time), 2, kBlockRows]
-  int head_count;                         // batch * heads
+  float* statistics;   // [batch * heads, row_blocks(time), 2, kBlockRows]; written by one kernel,
+                       // read by the other
+  float* column_sums;  // [batch * row_blocks(time), 3 * heads * D], or null
+  int head_count;      // batch * heads
   bool accumulate;
 };
 
@@ -85,6 +88,23 @@ __device__ __forceinline__ float partial_dot(HeadRows<const T> left, HeadRows<co
     }
   }
   return sum;
+}
+
+/// Adds up the columns of a tile of 64 rows, of which the first `rows` count, that store_block()
+/// of this warpgroup has left in shared memory. One warp does; all must have stored.
+template <class T>
+__device__ __forceinline__ void sum_columns(float* to, std::uint32_t tile, int rows) {
+  const std::uint32_t lane = device::thread_again() % 32;  // for two columns
+  float2 sum{};
+#pragma unroll 8
+  for (std::uint32_t row = 0; row < kBlockRows; ++row) {
+    const float2 values = device::unpack_pair<T>(
+        device::load_shared_4(tile + row * 128 + (lane / 4 ^ row % 8) * 16 + lane % 4 * 4));
+    if (static_cast<int>(row) >= rows) continue;
+    sum.x += values.x;
+    sum.y += values.y;
+  }
+  *reinterpret_cast<float2*>(to + lane * 2) = sum;
 }
 
 #endif
@@ -261,8 +281,18 @@ __global__ void __launch_bounds__(QueryPolicy<D>::kThreads, QueryPolicy<D>::kBlo
 
   const float factor[1][2] = {{options.scale, options.scale}};
   device::wait_for_warpgroup(warpgroup);  // all products have read their queries
-  store_block<T, D>(args.dqkv.at(batch, time, head * D), dq, factor,
-                    queries + warpgroup * Policy::kOwnBytes, own_query, time, args.accumulate);
+  const std::uint32_t own_tiles = queries + warpgroup * Policy::kOwnBytes;
+  store_block<T, D>(args.dqkv.at(batch, time, head * D), dq, factor, own_tiles, own_query, time,
+                    args.accumulate);
+  if (args.column_sums == nullptr || own_block >= blocks) return;
+  device::wait_for_warpgroup(warpgroup);
+  if (warp < D / device::kTileColumns) {
+    sum_columns<T>(
+        args.column_sums +
+            static_cast<std::int64_t>(batch * blocks + own_block) * 3 * options.heads * D +
+            head * D + warp * device::kTileColumns,
+        own_tiles + warp * device::kTileBytes, time - own_block * kBlockRows);
+  }
 #endif
 }
 
@@ -317,7 +347,6 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
 
   const std::uint32_t key_tiles = tile_storage(shared);
   const std::uint32_t stages = key_tiles + kTiles * Policy::kTileBytes;
-  const std::uint32_t statistics = stages + kStages * Policy::kStageBytes;
   const std::uint32_t first_barrier = device::shared_address(barriers);
   const auto full = [&](int n) { return first_barrier + n % kStages * 8; };
   const auto empty = [&](int n) { return first_barrier + (kStages + n % kStages) * 8; };
@@ -364,14 +393,9 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
       for (int block = options.causal ? first_block : 0; block < blocks; ++block, ++n) {
         if (n >= kStages) device::wait_for_phase(empty(n), parity(n - kStages));
         const std::uint32_t to = stages + n % kStages * Policy::kStageBytes;
-        device::arrive_expecting(full(n), Policy::kStageBytes + kStatisticsBytes);
+        device::arrive_expecting(full(n), Policy::kStageBytes);
         copy_block<D>(to, args.qkv, head, block * kBlockRows, batch, full(n));
         copy_block<D>(to + kBlockBytes<D>, args.dout, head, block * kBlockRows, batch, full(n));
-        device::copy_bytes_async(
-            statistics + n % kStages * kStatisticsBytes,
-            args.statistics +
-                (static_cast<std::int64_t>(work.head) * blocks + block) * 2 * kBlockRows,
-            kStatisticsBytes, full(n));
       }
     }
   } else {
@@ -382,7 +406,6 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
     const auto query_block = [&](int n) {
       return device::advance(first_stage, n % kStages * Policy::kStageBytes);
     };
-    const std::uint32_t own_statistics = statistics + lane % 4 * 8;
     int n = 0;  // blocks of queries so far, of all tiles
     for (int item = 0; work.next(); ++item) {
       const int own_block = work.tile * Policy::kWarpgroups + warpgroup;  // of keys
@@ -403,6 +426,10 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
       }
 
       for (int block = used_from; block < blocks; ++block, ++n) {
+        // Into the first-level cache, while products run.
+        device::touch(args.statistics +
+                      (static_cast<std::uint32_t>(work.head * blocks + block) * 2 * kBlockRows +
+                       device::thread_again() % 32 * 4));
         [[maybe_unused]] std::uint32_t kept = 0;
         if constexpr (kDropout) {
           kept = draw_kept<true>(options, args.rounds, work.head, own_key, block * kBlockRows);
@@ -430,13 +457,16 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
             }
           }
         }
-        const std::uint32_t shifts = own_statistics + n % kStages * kStatisticsBytes;
         std::uint32_t weights[4][4];
         std::uint32_t ds_weights[4][4];
+        const float2* const shifts =
+            reinterpret_cast<const float2*>(args.statistics) +
+            (static_cast<std::uint32_t>(work.head * blocks + block) * kBlockRows +
+             device::thread_again() % 4);
 #pragma unroll
         for (int column = 0; column < 8; ++column) {
-          const float2 shift = device::load_shared_floats(shifts + column * 32);
-          const float2 delta = device::load_shared_floats(shifts + kBlockRows * 4 + column * 32);
+          const float2 shift = shifts[column * 4];
+          const float2 delta = shifts[kBlockRows / 2 + column * 4];
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const float weight = device::exp2_fast(
@@ -468,7 +498,6 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
         device::pin(ds_weights);
         pin(dv);
         pin(dk);
-        __syncwarp();  // all lanes have read their statistics
         if (lane == 0) device::arrive(empty(n));
       }
       const int batch = work.head / options.heads;
@@ -482,6 +511,18 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
                         own_key, time, args.accumulate);
       store_block<T, D>(args.dqkv.at(batch, time, head * D + 2 * width), dv, dv_factor,
                         own_tile + kBlockBytes<D>, own_key, time, args.accumulate);
+      constexpr int kOwnTiles = D / device::kTileColumns;  // of dk, and as many of dv
+      if (args.column_sums != nullptr && own_block < blocks) {
+        device::wait_for_warpgroup(warpgroup);
+        const int tile = static_cast<int>(device::thread_again()) / 32 % 4;
+        if (tile < 2 * kOwnTiles) {
+          sum_columns<T>(args.column_sums +
+                             static_cast<std::int64_t>(batch * blocks + own_block) * 3 * width +
+                             (1 + tile / kOwnTiles) * width + head * D +
+                             tile % kOwnTiles * device::kTileColumns,
+                         own_tile + tile * device::kTileBytes, time - own_block * kBlockRows);
+        }
+      }
       device::publish_to_copies();
       __syncwarp();
       if (lane == 0) device::arrive(tile_empty(item));
@@ -496,6 +537,9 @@ void attention_hopper_backward(const AttentionBackward& args, CudaStream stream)
   const AttentionShape& shape = args.shape;
   const std::int64_t heads = shape.batch * shape.heads;
   if (args.write == GradWrite::skip || heads * shape.time == 0) return;
+  LAMINA_CHECK(!args.column_sum || args.write == GradWrite::overwrite,
+               "attention_backward: a column sum of a gradient that is added to, expected one that "
+               "is written");
   const int blocks = row_blocks(shape.time);
   const std::int64_t multiprocessors =
       device_info({DeviceKind::cuda, stream.device}).multiprocessors;
@@ -510,6 +554,9 @@ void attention_hopper_backward(const AttentionBackward& args, CudaStream stream)
         .dqkv = {args.dqkv.as<T>(), static_cast<int>(args.dqkv.stride)},
         .lse = args.lse.as<float>(),
         .statistics = args.workspace.as<float>(),
+        .column_sums = args.column_sum
+                           ? args.workspace.as<float>() + heads * blocks * (kStatisticsBytes / 4)
+                           : nullptr,
         .head_count = static_cast<int>(heads),
         .accumulate = args.write == GradWrite::accumulate};
     launch_hopper(attention_hopper_queries<T, D, kDropout>,
@@ -520,6 +567,10 @@ void attention_hopper_backward(const AttentionBackward& args, CudaStream stream)
     launch_hopper(attention_hopper_keys<T, D, kDropout>, std::min(tiles, multiprocessors),
                   KeyPolicy<D, kDropout>::kThreads, KeyPolicy<D, kDropout>::kSharedBytes, stream,
                   backward);
+    if (!args.column_sum) return;
+    launch_add_splits(backward.column_sums, args.column_sum.as<float>(), shape.batch * blocks, 1,
+                      args.dqkv.cols, args.dqkv.cols, args.dqkv.cols, false, stream);
+    LAMINA_CUDA_CHECK(cudaGetLastError());
   });
 }
 

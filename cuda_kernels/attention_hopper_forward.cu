@@ -401,8 +401,10 @@ bool attention_hopper_supports(const AttentionShape& shape, DType dtype) {
          shape.scale > 0.0F;
 }
 
-std::int64_t attention_hopper_workspace(const AttentionShape& shape, bool backward) {
-  return backward ? shape.batch * shape.heads * row_blocks(shape.time) * kStatisticsBytes : 0;
+std::int64_t attention_hopper_workspace(const AttentionBackward& args) {
+  const std::int64_t blocks = args.shape.batch * row_blocks(args.shape.time);
+  return blocks * args.shape.heads * kStatisticsBytes +
+         (args.column_sum ? blocks * args.dqkv.cols * 4 : 0);
 }
 
 void attention_hopper(const Attention& args, CudaStream stream) {

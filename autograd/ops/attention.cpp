@@ -44,16 +44,21 @@ Var attention(const Var& input, int heads, const AttentionOptions& options) {
 
   return record(
       kOp, {input}, {out}, [shape, qkv, out, lse](std::span<const Tensor> d, Grads& grads) {
-        const ops::TypedSlot dqkv(grads, 0, qkv.dtype());
+        const Tensor dqkv = empty(qkv.shape(), qkv.dtype(), qkv.device());
+        const bool gives_sum = grads.wants_column_sum(0) && qkv.elements() > 0;
+        const Tensor column_sum =
+            gives_sum ? empty({qkv.dim(-1)}, accumulation_dtype(qkv.dtype()), qkv.device())
+                      : Tensor();
         ops::launch_with_workspace(qkv, kernels::AttentionBackward{.shape = shape,
                                                                    .qkv = rows(qkv),
                                                                    .out = rows(out),
                                                                    .lse = flat(lse),
                                                                    .dout = rows(d[0]),
-                                                                   .dqkv = rows(dqkv.dst()),
-                                                                   .write = dqkv.write(),
+                                                                   .dqkv = rows(dqkv),
+                                                                   .write = GradWrite::overwrite,
+                                                                   .column_sum = flat(column_sum),
                                                                    .workspace = {}});
-        dqkv.hand_over();
+        grads.give(0, dqkv, column_sum);
       })[0];
 }
 

@@ -95,10 +95,13 @@ Var linear(const Var& input, const Var& weight, const Var& bias) {
   args.allow_tf32 = saved.tf32;
   ops::launch_with_workspace(x, args);
 
-  return record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
-    give_products(saved, d[0], grads);
-    give_bias_gradient(d[0], grads);
-  })[0];
+  const Var result =
+      record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
+        give_products(saved, d[0], grads);
+        give_bias_gradient(d[0], grads);
+      })[0];
+  if (bias.requires_grad()) ask_for_column_sum(result);
+  return result;
 }
 
 Var linear_gelu(const Var& input, const Var& weight, const Var& bias) {

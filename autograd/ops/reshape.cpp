@@ -36,10 +36,14 @@ Var reshape(const Var& x, const std::vector<std::int64_t>& extents) {
   constexpr std::string_view kOp = "reshape";
   expect_defined(kOp, "x", x.value());
   const Tensor y = x.value().reshape(extents);
-  return record(kOp, {x}, {y}, [shape = x.shape()](std::span<const Tensor> d, Grads& grads) {
-    const bool same_columns = shape.rank() > 0 && d[0].rank() > 0 && shape[-1] == d[0].dim(-1);
-    grads.give(0, d[0].reshape(shape), same_columns ? grads.column_sum(0) : Tensor());
-  })[0];
+  const Shape shape = x.shape();
+  const bool same_columns = shape.rank() > 0 && y.rank() > 0 && shape[-1] == y.dim(-1);
+  const Var result =
+      record(kOp, {x}, {y}, [shape, same_columns](std::span<const Tensor> d, Grads& grads) {
+        grads.give(0, d[0].reshape(shape), same_columns ? grads.column_sum(0) : Tensor());
+      })[0];
+  if (same_columns && x.requires_grad() && x.state()->wants_column_sum) ask_for_column_sum(result);
+  return result;
 }
 
 Var slice(const Var& x, int dim, std::int64_t begin, std::int64_t end) {

@@ -4,6 +4,7 @@
 // Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
 #pragma once
 
+#include "core/kernels/reduce.h"
 #include "core/random.h"
 #include "core/stream.h"
 #include "core/view.h"
@@ -54,6 +55,8 @@ struct Attention {
 };
 
 /// dqkv = the gradient of qkv, or += that. Scores are computed again from qkv and lse.
+/// column_sum = the sum over the rows of dqkv as they are stored: the bias gradient of the linear
+/// layer that made qkv. For a dqkv with elements that is overwritten, as the sum is.
 struct AttentionBackward {
   static constexpr std::string_view kName = "attention_backward";
   AttentionShape shape;
@@ -62,13 +65,25 @@ struct AttentionBackward {
   Rows dout;      // [batch * time, heads * head_size], in
   Rows dqkv;      // [batch * time, 3 * heads * head_size], out
   GradWrite write;
-  Flat workspace{};  // u8, workspace_bytes() long
+  Flat column_sum{};  // [3 * heads * head_size], f32 (f64 for f64), out, may be empty
+  Flat workspace{};   // u8, workspace_bytes() long
 
   Cost cost() const {
-    return {.bytes = 2 * bytes_of(qkv) + 2 * bytes_of(out) + bytes_of(lse),
+    return {.bytes = 2 * bytes_of(qkv) + 2 * bytes_of(out) + bytes_of(lse) + bytes_of(column_sum),
             .flops = 10 * shape.score_elements() * shape.head_size / (shape.causal ? 2 : 1)};
   }
 };
+
+/// The column sum as a kernel of its own, for after the rest.
+inline ColumnSum column_sum_of(const AttentionBackward& args) {
+  const Flat& sum = args.column_sum;
+  return {
+      .x = args.dqkv,
+      .factor = {},
+      .y = {.data = sum.data, .rows = 1, .cols = sum.size, .stride = sum.size, .dtype = sum.dtype},
+      .write = args.write,
+      .workspace = args.workspace};
+}
 
 void run(const Attention& args, CpuStream stream);
 void run(const Attention& args, CudaStream stream);

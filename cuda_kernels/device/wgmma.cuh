@@ -211,16 +211,6 @@ __device__ __forceinline__ void copy_tile_async(std::uint32_t to, const void* ma
       : "memory");
 }
 
-/// Starts the copy of `bytes` contiguous bytes; all three are multiples of 16.
-__device__ __forceinline__ void copy_bytes_async(std::uint32_t to, const void* from, int bytes,
-                                                 std::uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
-      : "memory");
-}
-
 /// Waits for all threads of the warpgroup. Barrier 0 is that of the whole block.
 __device__ __forceinline__ void wait_for_warpgroup(int warpgroup) {
   asm volatile("bar.sync %0, %1;" ::"r"(warpgroup + 1), "n"(kWarpgroup) : "memory");
@@ -254,13 +244,15 @@ __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
   return value;
 }
 
-__device__ __forceinline__ float2 load_shared_floats(std::uint32_t address) {
-  float2 value;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
-               : "=f"(value.x), "=f"(value.y)
-               : "r"(address)
-               : "memory");
+__device__ __forceinline__ std::uint32_t load_shared_4(std::uint32_t address) {
+  std::uint32_t value;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
+}
+
+/// Loads a value that nobody uses, so that its neighbours are in the first-level cache soon.
+__device__ __forceinline__ void touch(const float* value) {
+  asm volatile("{\n.reg .f32 unused;\nld.global.f32 unused, [%0];\n}" ::"l"(value) : "memory");
 }
 
 /// threadIdx.x, in a form that the compiler does not compute with ahead of time: what is derived

@@ -398,6 +398,52 @@ TEST(ColumnSum, ReachesTheBiasOfTheLinearLayerBefore) {
     EXPECT_NEAR(with[i], without[i], 1e-12);
 }
 
+TEST(ColumnSum, IsMadeByAttentionForALinearLayerWithABias) {
+  const Tensor x = sample({2, 5, 4}, 1), dout = sample({2, 5, 2}, 2);
+  const Var weight = Var::parameter(sample({6, 4}, 3));
+  const Var bias = Var::parameter(sample({6}, 4));
+  const auto bias_gradient = [&](bool detours) {
+    bool arrived = false;
+    Var qkv = linear(x, weight, bias);
+    if (detours) {  // by an op that nobody asks for a column sum of
+      qkv = record("watch", {qkv}, {scale(qkv.value(), 1.0).value()},
+                   [&arrived](std::span<const Tensor> d, Grads& grads) {
+                     arrived = static_cast<bool>(grads.column_sum(0));
+                     grads.give(0, d[0]);
+                   })[0];
+    }
+    bias.zero_grad();
+    backward(attention(reshape(qkv, {2, 5, 6}), 2), dout);
+    EXPECT_FALSE(arrived);
+    return grad_of(bias);
+  };
+  const auto with = bias_gradient(false), without = bias_gradient(true);
+  for (std::size_t i = 0; i < with.size(); ++i)
+    EXPECT_NEAR(with[i], without[i], 1e-12);
+}
+
+TEST(ColumnSum, IsAskedForByALinearLayerWithABias) {
+  const Var weight = Var::parameter(sample({3, 4}, 3));
+  const Var bias = Var::parameter(sample({3}, 4));
+  const auto wanted = [](const Var& y) {
+    bool result = false;
+    const Var seen = record("watch", {y}, {scale(y.value(), 1.0).value()},
+                            [&result](std::span<const Tensor> d, Grads& grads) {
+                              result = grads.wants_column_sum(0);
+                              grads.give(0, d[0]);
+                            })[0];
+    backward(sum(seen));
+    return result;
+  };
+  const Tensor x = sample({6, 4}, 1);
+  EXPECT_TRUE(wanted(linear(x, weight, bias)));
+  EXPECT_TRUE(wanted(reshape(linear(x, weight, bias), {2, 3, 3})));
+  EXPECT_FALSE(wanted(reshape(linear(x, weight, bias), {18})));
+  EXPECT_FALSE(wanted(linear(x, weight, {})));
+  EXPECT_FALSE(wanted(linear(x, weight, bias.value())));
+  EXPECT_FALSE(wanted(bias));
+}
+
 TEST(ColumnSum, IsDroppedWhenMoreIsAddedToTheGradient) {
   const Tensor x = sample({6, 4}, 1), residual = sample({6, 3}, 2);
   const Var weight = Var::parameter(sample({3, 4}, 3)),
