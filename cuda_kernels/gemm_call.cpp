@@ -5,6 +5,8 @@
 #include "core/text.h"
 #include "cuda_kernels/gemm_epilogue.h"
 
+#include <algorithm>
+
 namespace lamina::kernels {
 namespace {
 
@@ -31,19 +33,26 @@ cublasLtEpilogue_t epilogue_of(const GemmProblem& problem, GemmFusion fusion) {
   return problem.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
 }
 
+std::int32_t number_of(const GemmAlgorithm& algorithm,
+                       cublasLtMatmulAlgoConfigAttributes_t attribute) {
+  std::int32_t value = -1;
+  std::size_t written = 0;
+  cublasLtMatmulAlgoConfigGetAttribute(&algorithm.choice, attribute, &value, sizeof(value),
+                                       &written);
+  return value;
+}
+
+bool splits(const GemmAlgorithm& algorithm) {
+  return number_of(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) > 1;
+}
+
 }  // namespace
 
 std::string text_of(const GemmAlgorithm& algorithm) {
-  const auto number = [&](cublasLtMatmulAlgoConfigAttributes_t attribute) {
-    std::int32_t value = -1;
-    std::size_t written = 0;
-    cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof(value), &written);
-    return value;
-  };
-  return cat("id ", number(CUBLASLT_ALGO_CONFIG_ID), ", tile ",
-             number(CUBLASLT_ALGO_CONFIG_TILE_ID), ", stages ",
-             number(CUBLASLT_ALGO_CONFIG_STAGES_ID), ", split ",
-             number(CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
+  return cat("id ", number_of(algorithm, CUBLASLT_ALGO_CONFIG_ID), ", tile ",
+             number_of(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID), ", stages ",
+             number_of(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID), ", split ",
+             number_of(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
 }
 
 GemmCall::GemmCall(const Gemm& args, const GemmProblem& problem, GemmFusion fusion)
@@ -69,19 +78,39 @@ GemmCall::GemmCall(const Gemm& args, const GemmProblem& problem, GemmFusion fusi
 }
 
 std::vector<GemmAlgorithm> GemmCall::algorithms(cublasLtHandle_t handle, int count) const {
+  std::vector<GemmAlgorithm> whole = proposals(handle, count, 0);
+  std::vector<GemmAlgorithm> split = proposals(handle, count, problem_.workspace);
+  if (whole.empty()) return split;
+  const bool is_split_first = !split.empty() && splits(split.front());
+  std::erase_if(whole, splits);
+  std::erase_if(split, [](const GemmAlgorithm& algorithm) { return !splits(algorithm); });
+  const std::vector<GemmAlgorithm>& first = is_split_first ? split : whole;
+  const std::vector<GemmAlgorithm>& second = is_split_first ? whole : split;
+  std::vector<GemmAlgorithm> algorithms;  // by turns
+  for (std::size_t i = 0; i < std::max(first.size(), second.size()); ++i) {
+    if (i < first.size()) algorithms.push_back(first[i]);
+    if (i < second.size()) algorithms.push_back(second[i]);
+  }
+  if (algorithms.size() > static_cast<std::size_t>(count))
+    algorithms.resize(static_cast<std::size_t>(count));
+  return algorithms;
+}
+
+std::vector<GemmAlgorithm> GemmCall::proposals(cublasLtHandle_t handle, int count,
+                                               std::int64_t workspace) const {
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(count));
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle, descriptor_.get(), b_.get(), a_.get(), d_.get(), d_.get(), make_preference().get(),
-      count, results.data(), &found);
+      handle, descriptor_.get(), b_.get(), a_.get(), d_.get(), d_.get(),
+      make_preference(workspace).get(), count, results.data(), &found);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   results.resize(static_cast<std::size_t>(found));
   std::vector<GemmAlgorithm> algorithms;
   for (const cublasLtMatmulHeuristicResult_t& result : results) {
     if (result.state == CUBLAS_STATUS_SUCCESS &&
-        result.workspaceSize <= static_cast<std::size_t>(problem_.workspace)) {
-      algorithms.push_back(result.algo);
+        result.workspaceSize <= static_cast<std::size_t>(workspace)) {
+      algorithms.push_back({result.algo, workspace});
     }
   }
   return algorithms;
@@ -90,8 +119,9 @@ std::vector<GemmAlgorithm> GemmCall::algorithms(cublasLtHandle_t handle, int cou
 bool GemmCall::accepts(cublasLtHandle_t handle, const GemmAlgorithm& algorithm) const {
   cublasLtMatmulHeuristicResult_t result{};
   return cublasLtMatmulAlgoCheck(handle, descriptor_.get(), b_.get(), a_.get(), d_.get(), d_.get(),
-                                 &algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= static_cast<std::size_t>(problem_.workspace);
+                                 &algorithm.choice, &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= static_cast<std::size_t>(algorithm.workspace) &&
+         algorithm.workspace <= problem_.workspace;
 }
 
 void GemmCall::run(cublasLtHandle_t handle, const GemmAlgorithm& algorithm, const Gemm& args,
@@ -112,10 +142,10 @@ cublasStatus_t GemmCall::multiply(cublasLtHandle_t handle, const GemmAlgorithm& 
   set_pointers(args);
   const float beta = problem_.accumulate ? 1.0F : 0.0F;
   void* const product = writes_pre_activation() ? args.pre_activation.data : args.d.data;
-  const GemmWorkspace workspace = aligned_workspace(args.workspace);
   return cublasLtMatmul(handle, descriptor_.get(), &args.alpha, args.b.data, b_.get(), args.a.data,
-                        a_.get(), &beta, product, d_.get(), product, d_.get(), &algorithm,
-                        workspace.data, static_cast<std::size_t>(workspace.bytes), stream.handle);
+                        a_.get(), &beta, product, d_.get(), product, d_.get(), &algorithm.choice,
+                        aligned_workspace(args.workspace).data,
+                        static_cast<std::size_t>(algorithm.workspace), stream.handle);
 }
 
 /// A product that our own pass activates lands where the pre-activation goes.
@@ -157,14 +187,13 @@ GemmCall::Layout GemmCall::make_layout(DType dtype, std::int64_t rows, std::int6
   return layout;
 }
 
-GemmCall::Preference GemmCall::make_preference() const {
+GemmCall::Preference GemmCall::make_preference(std::int64_t workspace) const {
   cublasLtMatmulPreference_t handle = nullptr;
   check(cublasLtMatmulPreferenceCreate(&handle), "cublasLtMatmulPreferenceCreate");
   Preference preference(handle);
   const auto bytes = [](std::int64_t count) { return static_cast<std::uint32_t>(count); };
   const std::int64_t align_d = writes_pre_activation() ? problem_.align_p : problem_.align_d;
-  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-      static_cast<std::uint64_t>(problem_.workspace));
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, bytes(problem_.align_b));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, bytes(problem_.align_a));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, bytes(align_d));

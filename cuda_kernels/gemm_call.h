@@ -8,15 +8,20 @@
 
 #include <cublasLt.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace lamina::kernels {
 
-/// What a GemmCall leaves open: cuBLASLt's choice of kernel, tile, pipeline and split of k. Valid
-/// for the same problem on the same GPU and version of cuBLASLt, also in another process.
-using GemmAlgorithm = cublasLtMatmulAlgo_t;
+/// What a GemmCall leaves open: cuBLASLt's choice of kernel, tile, pipeline and split of k, and how
+/// much workspace it is given, 0 or all of the problem's. Valid for the same problem on the same
+/// GPU and version of cuBLASLt, also in another process.
+struct GemmAlgorithm {
+  cublasLtMatmulAlgo_t choice;
+  std::int64_t workspace;  // bytes
+};
 
 /// "id 66, tile 23, stages 36, split 1": cuBLASLt's numbers.
 std::string text_of(const GemmAlgorithm& algorithm);
@@ -35,7 +40,10 @@ class GemmCall {
 
   GemmFusion fusion() const { return fusion_; }
 
-  /// Up to `count` algorithms that work, the ones that cuBLASLt expects to be fast first.
+  /// Up to `count` algorithms that work, the ones that cuBLASLt expects to be fast first. Only
+  /// those that split k have a workspace: others would keep a counter there, from which thread
+  /// blocks draw their tiles, and clear it before each product. That is no faster than tiles shared
+  /// out ahead, and on an H200 the clearing takes 4 us between two kernels of a CUDA graph.
   std::vector<GemmAlgorithm> algorithms(cublasLtHandle_t handle, int count) const;
 
   /// Whether an algorithm from elsewhere is one for this call.
@@ -72,7 +80,9 @@ class GemmCall {
   void check(cublasStatus_t status, std::string_view call) const;
   Layout make_layout(DType dtype, std::int64_t rows, std::int64_t cols, std::int64_t stride,
                      std::int64_t matrix_stride) const;
-  Preference make_preference() const;
+  Preference make_preference(std::int64_t workspace) const;
+  std::vector<GemmAlgorithm> proposals(cublasLtHandle_t handle, int count,
+                                       std::int64_t workspace) const;
   void set_epilogue();
   void set_pointers(const Gemm& args);
   bool writes_pre_activation() const;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A stored plan is a line of four fields, separated by tabs: GPU, version of cuBLASLt, problem, and
-// "fusion rank us first_us algorithm", the algorithm being the bytes of cuBLASLt's struct in
-// hexadecimal, which its documentation allows to be restored in the same version.
+// "fusion rank us first_us workspace algorithm", the algorithm being the bytes of cuBLASLt's struct
+// in hexadecimal, which its documentation allows to be restored in the same version.
 #include "cuda_kernels/gemm_plans.h"
 
 #include "core/cuda/device_guard.h"
@@ -27,8 +27,8 @@ constexpr std::int64_t kTimedFlops = 1'000'000'000;  // some 2 us: less is not w
 constexpr int kFirstAlgorithms = 8;                  // of which the first that fits is taken
 constexpr char kSeparator = '\t';
 
-std::string hex_of(const GemmAlgorithm& algorithm) {
-  std::array<unsigned char, sizeof(GemmAlgorithm)> bytes{};
+std::string hex_of(const cublasLtMatmulAlgo_t& algorithm) {
+  std::array<unsigned char, sizeof(algorithm)> bytes{};
   std::memcpy(bytes.data(), &algorithm, sizeof(algorithm));
   std::string text;
   for (const unsigned char byte : bytes) {
@@ -38,8 +38,8 @@ std::string hex_of(const GemmAlgorithm& algorithm) {
   return text;
 }
 
-std::optional<GemmAlgorithm> algorithm_of(const std::string& hex) {
-  std::array<unsigned char, sizeof(GemmAlgorithm)> bytes{};
+std::optional<cublasLtMatmulAlgo_t> algorithm_of(const std::string& hex) {
+  std::array<unsigned char, sizeof(cublasLtMatmulAlgo_t)> bytes{};
   if (hex.size() != 2 * bytes.size()) return std::nullopt;
   for (std::size_t i = 0; i < hex.size(); ++i) {
     constexpr std::string_view kDigits = "0123456789abcdef";
@@ -47,28 +47,30 @@ std::optional<GemmAlgorithm> algorithm_of(const std::string& hex) {
     if (digit == std::string_view::npos) return std::nullopt;
     bytes[i / 2] = static_cast<unsigned char>(bytes[i / 2] << 4U | digit);
   }
-  GemmAlgorithm algorithm{};
+  cublasLtMatmulAlgo_t algorithm{};
   std::memcpy(&algorithm, bytes.data(), sizeof(algorithm));
   return algorithm;
 }
 
 std::string text_of(const GemmChoice& choice) {
   return cat(name_of(choice.way.fusion), " ", choice.way.rank, " ", choice.us, " ", choice.first_us,
-             " ", hex_of(choice.way.algorithm));
+             " ", choice.way.algorithm.workspace, " ", hex_of(choice.way.algorithm.choice));
 }
 
 std::optional<GemmChoice> choice_of(const std::string& text) {
   std::istringstream in(text);
   std::string fusion, hex, rest;
   GemmChoice choice{};
-  if (!(in >> fusion >> choice.way.rank >> choice.us >> choice.first_us >> hex) || in >> rest) {
+  std::int64_t& workspace = choice.way.algorithm.workspace;
+  if (!(in >> fusion >> choice.way.rank >> choice.us >> choice.first_us >> workspace >> hex) ||
+      in >> rest || workspace < 0) {
     return std::nullopt;
   }
   const auto algorithm = algorithm_of(hex);
   for (const GemmFusion known : {GemmFusion::none, GemmFusion::bias, GemmFusion::gelu}) {
     if (algorithm && fusion == name_of(known)) {
       choice.way.fusion = known;
-      choice.way.algorithm = *algorithm;
+      choice.way.algorithm.choice = *algorithm;
       return choice;
     }
   }

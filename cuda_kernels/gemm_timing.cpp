@@ -15,11 +15,11 @@
 namespace lamina::kernels {
 namespace {
 
-constexpr int kAlgorithms = 24;      // per fusion; on an H200 one of the first 8 has won
-constexpr int kLeastAlgorithms = 8;  // of a problem that takes long
-constexpr double kBudgetUs = 250e3;  // device time of the first round
-constexpr double kSampleUs = 500.0;  // at least, of one measurement: launches are paced by then
-constexpr int kMostLaunches = 10;    // of one measurement
+constexpr int kAlgorithms = 24;       // per fusion
+constexpr int kLeastAlgorithms = 12;  // of a problem that takes long
+constexpr double kBudgetUs = 250e3;   // device time of the first round
+constexpr double kSampleUs = 500.0;   // at least, of one measurement: launches are paced by then
+constexpr int kMostLaunches = 10;     // of one measurement
 constexpr std::size_t kFinalists = 5;
 constexpr int kFinalRounds = 5;
 constexpr double kGain = 1.03;  // more than noise: the usual way is kept without it

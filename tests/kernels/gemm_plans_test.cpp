@@ -234,6 +234,25 @@ TEST_F(CudaGemmPlans, TimingGivesItsMemoryBack) {
   EXPECT_GT(free_after(8), before - 4 * kOperands);
 }
 
+TEST_F(CudaGemmPlans, AProductThatDoesNotSplitIsOneNodeOfAGraph) {
+  GemmCase c{.m = 4096, .n = 3072, .k = 256, .transpose_b = true, .bias = Bias::same_dtype};
+  c.dtype = c.d_dtype = DType::bf16;
+  const Call call(c);
+  const GemmPlans plans(0);
+  const std::vector<kernels::GemmWay> ways = plans.ways(call.args(c), 4);
+  ASSERT_FALSE(ways.empty());
+  const kernels::GemmWay& way = ways.front();
+  ASSERT_EQ(way.algorithm.workspace, 0) << kernels::text_of(way.algorithm);
+  plans.run(way, call.args(c), cuda_stream());  // loads the kernel
+  synchronize(kCuda);
+  cuda::begin_capture(cuda_stream());
+  plans.run(way, call.args(c), cuda_stream());
+  const cuda::CapturedGraph graph = cuda::end_capture(cuda_stream());
+  EXPECT_EQ(graph.nodes, way.fusion == kernels::GemmFusion::bias ? 1U : 2U);  // our own pass
+  cuda::destroy_executable(graph.executable, cuda_stream());
+  cuda::destroy_graph(graph.graph);
+}
+
 TEST_F(CudaGemmPlans, NothingIsTimedDuringACapture) {
   GemmPlans plans(0);
   const Call call(kLarge);
