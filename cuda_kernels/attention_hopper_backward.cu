@@ -426,10 +426,13 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
       }
 
       for (int block = used_from; block < blocks; ++block, ++n) {
-        // Into the first-level cache, while products run.
-        device::touch(args.statistics +
-                      (static_cast<std::uint32_t>(work.head * blocks + block) * 2 * kBlockRows +
-                       device::thread_again() % 32 * 4));
+        // Lane i has those of queries 2 i and 2 i + 1; they arrive while products run.
+        const float2* const statistics =
+            reinterpret_cast<const float2*>(args.statistics) +
+            (static_cast<std::uint32_t>(work.head * blocks + block) * kBlockRows +
+             device::thread_again() % 32);
+        const float2 shifts = __ldcg(statistics);
+        const float2 deltas = __ldcg(statistics + kBlockRows / 2);
         [[maybe_unused]] std::uint32_t kept = 0;
         if constexpr (kDropout) {
           kept = draw_kept<true>(options, args.rounds, work.head, own_key, block * kBlockRows);
@@ -459,14 +462,11 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
         }
         std::uint32_t weights[4][4];
         std::uint32_t ds_weights[4][4];
-        const float2* const shifts =
-            reinterpret_cast<const float2*>(args.statistics) +
-            (static_cast<std::uint32_t>(work.head * blocks + block) * kBlockRows +
-             device::thread_again() % 4);
+        const int quad_lane = static_cast<int>(device::thread_again() % 4);
 #pragma unroll
         for (int column = 0; column < 8; ++column) {
-          const float2 shift = shifts[column * 4];
-          const float2 delta = shifts[kBlockRows / 2 + column * 4];
+          const float2 shift = device::shuffle(shifts, column * 4 + quad_lane);
+          const float2 delta = device::shuffle(deltas, column * 4 + quad_lane);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const float weight = device::exp2_fast(
@@ -507,10 +507,13 @@ __global__ void __launch_bounds__(KeyPolicy<D, kDropout>::kThreads, 1)
       const float dv_scale = kDropout ? options.keep_scale : 1.0F;
       const float dv_factor[1][2] = {{dv_scale, dv_scale}};
       device::wait_for_warpgroup(warpgroup);  // all products have read their keys and values
+      // own_key once more, so that the loop keeps no register for it.
+      const int first_key =
+          own_block * kBlockRows + static_cast<int>(device::thread_again()) / 32 % 4 * 16;
       store_block<T, D>(args.dqkv.at(batch, time, head * D + width), dk, dk_factor, own_tile,
-                        own_key, time, args.accumulate);
+                        first_key, time, args.accumulate);
       store_block<T, D>(args.dqkv.at(batch, time, head * D + 2 * width), dv, dv_factor,
-                        own_tile + kBlockBytes<D>, own_key, time, args.accumulate);
+                        own_tile + kBlockBytes<D>, first_key, time, args.accumulate);
       constexpr int kOwnTiles = D / device::kTileColumns;  // of dk, and as many of dv
       if (args.column_sums != nullptr && own_block < blocks) {
         device::wait_for_warpgroup(warpgroup);

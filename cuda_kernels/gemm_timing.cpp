@@ -21,8 +21,9 @@ constexpr double kBudgetUs = 250e3;   // device time of the first round
 constexpr double kSampleUs = 500.0;   // at least, of one measurement: launches are paced by then
 constexpr int kMostLaunches = 10;     // of one measurement
 constexpr std::size_t kFinalists = 5;
-constexpr int kFinalRounds = 5;
-constexpr double kGain = 1.03;  // more than noise: the usual way is kept without it
+constexpr int kFinalRounds = 5, kMostFinalRounds = 60;
+constexpr double kFinalUs = 150e3;  // of the final: long enough for the clocks of a step under load
+constexpr double kGain = 1.02;      // more than noise: the usual way is kept without it
 
 struct Candidate {
   GemmCall* call;
@@ -106,6 +107,17 @@ double time_usual(const Race& race, Candidate usual) {
   return std::max(usual.us.front(), 1.0);
 }
 
+/// How often the finalists are timed: a device at its power limit, as it is in a step, may have
+/// another favourite than one that has just woken up.
+int final_rounds(const std::vector<Candidate*>& finalists, int launches) {
+  double us = 0.0;  // of a round
+  for (const Candidate* finalist : finalists) {
+    if (std::isfinite(finalist->us.front())) us += finalist->us.front() * launches;
+  }
+  return static_cast<int>(
+      std::clamp(kFinalUs / us, double{kFinalRounds}, double{kMostFinalRounds}));
+}
+
 /// Times all candidates once, and then the fastest and the usual way, which is the first, in turns.
 /// Returns the fastest, or the usual way when that is not slower by more than noise.
 const Candidate& winner_of(const Race& race, std::vector<Candidate>& candidates, int launches) {
@@ -117,7 +129,8 @@ const Candidate& winner_of(const Race& race, std::vector<Candidate>& candidates,
   std::stable_sort(order.begin(), order.end(), is_faster);
   order.resize(std::min(order.size(), kFinalists));
   if (std::find(order.begin(), order.end(), &usual) == order.end()) order.push_back(&usual);
-  for (int round = 0; round < kFinalRounds; ++round)
+  const int rounds = final_rounds(order, launches);
+  for (int round = 0; round < rounds; ++round)
     race.run(order, launches);
   const Candidate& best = **std::min_element(order.begin(), order.end(), is_faster);
   return median(usual.us) < kGain * median(best.us) ? usual : best;

@@ -15,7 +15,7 @@ struct GemmChoice {
 };
 
 /// Runs what cuBLASLt proposes for the problem of `args`, for each fusion that is possible, on
-/// operands of its own, and takes the fastest: the first one unless another is 3 % faster. Waits
+/// operands of its own, and takes the fastest: the first one unless another is 2 % faster. Waits
 /// for the stream. Nothing when there is no memory for the operands, or no algorithm. Throws
 /// CudaError.
 std::optional<GemmChoice> time_gemm(cublasLtHandle_t handle, const Gemm& args,

@@ -205,7 +205,7 @@ template <class T, int D, int kRowTiles>
 __device__ inline void store_rows(HeadRows<T> to, const float (&sum)[kRowTiles][D / 8][4],
                                   const float (&factor)[kRowTiles][2], int first, int time,
                                   bool accumulate) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = static_cast<int>(device::thread_again() % 32);
   const bool odd = lane % 2 == 1;
   const int column = (odd ? 8 : 0) + lane % 4 / 2 * 4;
 #pragma unroll

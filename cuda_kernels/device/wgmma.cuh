@@ -250,17 +250,9 @@ __device__ __forceinline__ std::uint32_t load_shared_4(std::uint32_t address) {
   return value;
 }
 
-/// Loads a value that nobody uses, so that its neighbours are in the first-level cache soon.
-__device__ __forceinline__ void touch(const float* value) {
-  asm volatile("{\n.reg .f32 unused;\nld.global.f32 unused, [%0];\n}" ::"l"(value) : "memory");
-}
-
-/// threadIdx.x, in a form that the compiler does not compute with ahead of time: what is derived
-/// from it takes no registers before this point.
-__device__ __forceinline__ std::uint32_t thread_again() {
-  std::uint32_t thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
+/// The value of another lane; for all lanes of the warp.
+__device__ __forceinline__ float2 shuffle(float2 value, int lane) {
+  return {__shfl_sync(0xffffffffU, value.x, lane), __shfl_sync(0xffffffffU, value.y, lane)};
 }
 
 /// Before a copy into shared memory that this thread has touched, and a barrier in between.
