@@ -16,8 +16,8 @@ namespace lamina {
 
 /// While one of these lives, this thread's products are timed on the device when a problem comes up
 /// that has no timed plan yet: on random numbers in memory that is given back, with the epilogue
-/// that the product has. That takes some 200 to 400 ms and waits for the device. No timing: products
-/// below 10^9 FLOPs, while a graph is captured, and without memory for a second set of the
+/// that the product has. That takes some 200 to 400 ms and waits for the device. No timing:
+/// products below 10^9 FLOPs, while a graph is captured, and without memory for a second set of the
 /// operands.
 class TimeGemms {
  public:

@@ -21,6 +21,7 @@
 #include <vector>
 
 namespace lamina::testing {
+inline namespace attention_case {  // its names are also those of other cases
 
 using kernels::AttentionShape;
 
@@ -291,4 +292,5 @@ class Magnitudes {
   std::vector<double> qkv_, out_, lse_;
 };
 
+}  // namespace attention_case
 }  // namespace lamina::testing
