@@ -21,7 +21,6 @@
 #include <vector>
 
 namespace lamina::testing {
-inline namespace attention_case {  // its names are also those of other cases
 
 using kernels::AttentionShape;
 
@@ -167,10 +166,10 @@ inline void launch_implementation(const AttentionCase& c, kernels::AttentionBack
 
 /// The operands of a case on the device. out and lse of the backward pass are inputs: they come
 /// from the CPU, rounded as a forward pass would have stored them.
-struct Operands {
+struct AttentionOperands {
   CudaTensor qkv, out, lse, dout;
 
-  explicit Operands(const AttentionCase& c) {
+  explicit AttentionOperands(const AttentionCase& c) {
     Generator generator(11);
     qkv = CudaTensor::normal({c.rows(), 3 * c.cols()}, c.dtype, generator, 1.0, 0.0, c.layout);
     dout = CudaTensor::normal({c.rows(), c.cols()}, c.dtype, generator, 1.0, 0.0, c.layout);
@@ -292,5 +291,4 @@ class Magnitudes {
   std::vector<double> qkv_, out_, lse_;
 };
 
-}  // namespace attention_case
 }  // namespace lamina::testing

@@ -25,7 +25,7 @@ class CudaAttention : public CudaTestWith<AttentionCase> {
   /// dqkv against the CPU, written over NaN or added to what is there.
   static void expect_gradients(GradWrite write) {
     const AttentionCase& c = GetParam();
-    const Operands operands(c);
+    const AttentionOperands operands(c);
     const Forward cpu = cpu_forward(c, operands.qkv.reference());
     // The device gets out and lse as a forward pass stores them.
     const CudaTensor out(cpu.out.to_vector<double>(), cpu.out.shape(), c.dtype, c.layout);
@@ -56,7 +56,7 @@ class CudaAttention : public CudaTestWith<AttentionCase> {
 
 TEST_P(CudaAttention, MatchesTheCpu) {
   const AttentionCase& c = GetParam();
-  const Operands operands(c);
+  const AttentionOperands operands(c);
   const Forward cpu = cpu_forward(c, operands.qkv.reference());
   launch_implementation(c, forward_args(c.shape(), operands.forward()));
 
@@ -82,7 +82,7 @@ TEST_P(CudaAttention, AddsItsGradientsWhenAsked) {
 
 TEST_P(CudaAttention, SumsTheColumnsOfItsGradient) {
   const AttentionCase& c = GetParam();
-  const Operands operands(c);
+  const AttentionOperands operands(c);
   launch_implementation(c, forward_args(c.shape(), operands.forward()));
   const std::int64_t cols = 3 * c.cols();
   const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), cols}, c.dtype, c.layout);
@@ -114,7 +114,7 @@ TEST_P(CudaAttention, GivesTheSameBitsEachTime) {
   std::vector<double> outs[2];
   std::vector<double> gradients[2];
   for (int i = 0; i < 2; ++i) {
-    const Operands operands(c);
+    const AttentionOperands operands(c);
     const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), 3 * c.cols()}, c.dtype, c.layout);
     launch_implementation(c, forward_args(c.shape(), operands.forward()));
     launch_implementation(c, backward_args(c.shape(), operands.forward(),
@@ -179,8 +179,8 @@ TEST_F(CudaAttentionContract, RunsTheFastestKernelsThatApply) {
                                     ? Implementation::hopper
                                     : Implementation::fused;
     const AttentionCase c{implementation, DType::bf16, 2, 40, 2, head_size, true, 0.1F};
-    const Operands own(c);
-    const Operands contract(c);
+    const AttentionOperands own(c);
+    const AttentionOperands contract(c);
     launch_implementation(c, forward_args(c.shape(), own.forward()));
     launch_contract(forward_args(c.shape(), contract.forward()), contract.qkv.tensor());
     EXPECT_EQ(own.out.values(), contract.out.values());
@@ -188,7 +188,7 @@ TEST_F(CudaAttentionContract, RunsTheFastestKernelsThatApply) {
     const Shape shape{c.rows(), 3 * c.cols()};
     const CudaTensor own_dqkv = CudaTensor::poisoned(shape, c.dtype);
     const CudaTensor contract_dqkv = CudaTensor::poisoned(shape, c.dtype);
-    const auto gradient = [&](const Operands& of, const CudaTensor& dqkv) {
+    const auto gradient = [&](const AttentionOperands& of, const CudaTensor& dqkv) {
       return backward_args(c.shape(), of.forward(),
                            {.dout = of.dout.tensor(), .dqkv = dqkv.tensor()}, GradWrite::overwrite);
     };
@@ -208,7 +208,7 @@ TEST_F(CudaAttentionContract, HasHoppersKernelsOnHopper) {
 void expect_the_same_on_a_full_device(AttentionCase c) {
   constexpr std::int64_t kBatch = 75;
   if (kernels::attention_hopper_runs(0)) c.implementation = Implementation::hopper;
-  const Operands one(c);
+  const AttentionOperands one(c);
   AttentionCase many = c;
   many.batch = kBatch;
   const auto repeat = [&](const CudaTensor& of) {
@@ -293,9 +293,9 @@ TEST_F(CudaAttentionContract, RaisesTheReferencesOfItsSoftmax) {
 
 TEST_F(CudaAttentionContract, TakesMisalignedOperandsThatTheFusedKernelsCannotLoad) {
   AttentionCase c{Implementation::composed, DType::bf16, 1, 20, 2, 64, true, 0.0F};
-  const Operands aligned(c);
+  const AttentionOperands aligned(c);
   c.layout = {.shift = 1, .pad = 1};
-  const Operands misaligned(c);
+  const AttentionOperands misaligned(c);
   launch_contract(forward_args(c.shape(), misaligned.forward()), misaligned.qkv.tensor());
   launch_implementation(c, forward_args(c.shape(), aligned.forward()));
   EXPECT_EQ(misaligned.out.values(), aligned.out.values());
@@ -305,7 +305,7 @@ TEST_F(CudaAttentionContract, ComposesMoreHeadsThanFitTheBudgetInChunks) {
   // 108 heads of [512, 512] scores are two chunks forward and three backward; heads are
   // independent, so the first and the last batch element must be what they are alone.
   const AttentionCase c{Implementation::composed, DType::f32, 27, 512, 4, 64, true, 0.0F};
-  const Operands all(c);
+  const AttentionOperands all(c);
   const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), 3 * c.cols()}, c.dtype);
   launch_implementation(c, forward_args(c.shape(), all.forward()));
   launch_implementation(

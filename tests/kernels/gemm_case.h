@@ -60,12 +60,12 @@ inline std::ostream& operator<<(std::ostream& out, const GemmCase& c) {
   return out;
 }
 
-struct Operands {
+struct GemmOperands {
   Tensor a, b, d, bias, pre_activation;
 };
 
 /// The call of a case on operands that lie anywhere; the matrices of a batch follow each other.
-inline kernels::Gemm make_args(const GemmCase& c, const Operands& operands) {
+inline kernels::Gemm make_args(const GemmCase& c, const GemmOperands& operands) {
   const auto one = [](const Tensor& tensor, std::int64_t count) {
     Rows view = rows(tensor);
     view.rows = count;
@@ -102,7 +102,7 @@ inline void launch_with_workspace(kernels::Gemm args, const Tensor& on, std::int
 }
 
 /// The case on the CPU in f64; returns d.
-inline std::vector<double> reference(const GemmCase& c, const Operands& operands) {
+inline std::vector<double> reference(const GemmCase& c, const GemmOperands& operands) {
   launch_with_workspace(make_args(c, operands), operands.d);
   return operands.d.to_vector<double>();
 }
@@ -137,7 +137,7 @@ struct Fixture {
     if (c.keep_pre_activation) pre_activation = CudaTensor::poisoned(out, c.d_dtype, c.layout);
   }
 
-  Operands on_device() const {
+  GemmOperands on_device() const {
     return {.a = a.tensor(),
             .b = b.tensor(),
             .d = d.tensor(),

@@ -174,7 +174,7 @@ TEST_F(CudaGemmContract, LeavesDAloneWhenTheWriteIsSkipped) {
   const Fixture device(c);
   const CudaTensor d(std::vector<double>(64, 3.0), {8, 8}, DType::bf16);
   c.write = GradWrite::skip;
-  Operands operands = device.on_device();
+  GemmOperands operands = device.on_device();
   operands.d = d.tensor();
   launch_with_workspace(make_args(c, operands), d.tensor());
   EXPECT_EQ(d.values(), std::vector<double>(64, 3.0));

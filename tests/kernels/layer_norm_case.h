@@ -52,12 +52,12 @@ inline Problem problem_of_mode(const NormDTypes& dtypes, const Extent& extent, s
           .drop_p = mode % 3 == 2 ? 0.2F : 0.0F};
 }
 
-struct Operands {
+struct NormOperands {
   Problem problem;
   CudaTensor x, residual, weight, bias, sum, y, mean, rstd;
   PhiloxKey key{};
 
-  explicit Operands(const Problem& p) : problem(p) {
+  explicit NormOperands(const Problem& p) : problem(p) {
     Generator generator(static_cast<std::uint64_t>(p.extent.rows * 1000003 + p.extent.cols));
     const auto [row_count, cols] = p.extent;
     const DType dtype = p.dtypes.rows, stream = p.dtypes.stream;
@@ -103,7 +103,7 @@ struct Operands {
 struct Reference {
   Tensor sum, y, mean, rstd;
 
-  Reference(const Operands& on, const Tensor& x, const Tensor& residual, float drop_p)
+  Reference(const NormOperands& on, const Tensor& x, const Tensor& residual, float drop_p)
       : sum(residual ? empty_like(x) : Tensor()),
         y(empty_like(x)),
         mean(empty({x.dim(0)}, DType::f64)),
@@ -125,7 +125,7 @@ struct Reference {
 };
 
 /// The sum against residual + dropout(x).
-inline void expect_sum(const Operands& on) {
+inline void expect_sum(const NormOperands& on) {
   const Problem& p = on.problem;
   const Reference want(on, on.x.reference(), on.residual.reference(), p.drop_p);
   EXPECT_TRUE(all_close(on.sum.values(), want.sum.to_vector<double>(),
@@ -135,11 +135,11 @@ inline void expect_sum(const Operands& on) {
 }
 
 /// The f64 results for what was normalised: the rounded sum, or x. Of `on` after a run.
-inline Reference reference_of(const Operands& on) {
+inline Reference reference_of(const NormOperands& on) {
   return {on, on.problem.has_residual ? on.sum.reference() : on.x.reference(), Tensor(), 0.0F};
 }
 
-inline void expect_normalised(const Operands& on, const Reference& want) {
+inline void expect_normalised(const NormOperands& on, const Reference& want) {
   const Problem& p = on.problem;
   const double magnitude = 1.0 + std::abs(p.offset);
   EXPECT_TRUE(
@@ -154,7 +154,7 @@ inline void expect_normalised(const Operands& on, const Reference& want) {
     EXPECT_TRUE(output->guards_intact());
 }
 
-inline void check_forward(const Operands& on) {
+inline void check_forward(const NormOperands& on) {
   SCOPED_TRACE(cat(on.problem));
   run_on(kCuda, on.args());
   if (on.problem.has_residual) expect_sum(on);
@@ -162,7 +162,7 @@ inline void check_forward(const Operands& on) {
 }
 
 inline void check_forward(const Problem& p) {
-  check_forward(Operands(p));
+  check_forward(NormOperands(p));
 }
 
 /// Which gradients are asked for.

@@ -87,11 +87,11 @@ TEST_F(CudaLayerNorm, MatchesTheReferenceForManyRows) {
 TEST_F(CudaLayerNorm, LeavesOutMeanAndRstd) {
   for (const Extent& extent : kNormVariants) {
     for (std::size_t mode = 0; mode < 3; ++mode) {
-      const Operands on(problem_of_mode({DType::bf16, DType::f32}, extent, mode));
+      const NormOperands on(problem_of_mode({DType::bf16, DType::f32}, extent, mode));
       run_on(kCuda, on.args());
       const std::vector<double> y = on.y.values(), mean = on.mean.values();
       for (unsigned kept = 0; kept < 3; ++kept) {
-        const Operands again(on.problem);
+        const NormOperands again(on.problem);
         LayerNorm args = again.args();
         if ((kept & 1U) == 0) args.mean = {};
         if ((kept & 2U) == 0) args.rstd = {};
@@ -134,7 +134,7 @@ TEST_F(CudaLayerNorm, WritesSumOverResidualAndDxOverDyOrDsum) {
   for (const Extent& extent : kNormVariants) {
     SCOPED_TRACE(cat("[", extent.rows, ", ", extent.cols, "]"));
     const Problem p = problem_of_mode({DType::bf16, DType::f32}, extent, 2);
-    Operands on(p);
+    NormOperands on(p);
     run_on(kCuda, on.args());
     const std::vector<double> sum = on.sum.values(), y = on.y.values();
     LayerNorm args = on.args();
@@ -160,7 +160,7 @@ TEST_F(CudaLayerNorm, GivesZeroSumsForNoRows) {
   for (const GradWrite write : {GradWrite::overwrite, GradWrite::accumulate}) {
     Problem p{.dtypes = {DType::bf16, DType::f32}, .extent = {0, 768}};
     p.write = write;
-    run_on(kCuda, Operands(p).args());
+    run_on(kCuda, NormOperands(p).args());
     const BackwardOperands back(p);
     const std::vector<double> zeros_wanted(768, 0.0);
     const bool accumulates = write == GradWrite::accumulate;
@@ -188,7 +188,7 @@ TEST_F(CudaLayerNorm, LeavesOutputsThatAreSkippedAlone) {
 
 TEST_F(CudaLayerNorm, ThrowsForF64) {
   const Problem p{.dtypes = {DType::f64, DType::f64}, .extent = {2, 8}};
-  const Operands on(p);
+  const NormOperands on(p);
   EXPECT_THROW(run_on(kCuda, on.args()), DTypeError);
 }
 

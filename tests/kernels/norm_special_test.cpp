@@ -76,7 +76,7 @@ TEST_F(CudaNormSpecial, StaysAccurateForDataThatIsHardOnTheMoments) {
         p.offset = data.offset;
         p.error = data.error;
         p.eps = data.eps;
-        Operands on(p);
+        NormOperands on(p);
         Generator generator(11);
         std::vector<double> values = normal_values(3 * cols, generator);
         for (std::size_t i = 0; i < values.size(); ++i)
@@ -95,7 +95,7 @@ TEST_F(CudaNormSpecial, GivesTheBiasForConstantRows) {
   for (const double value : {0.0, 3.0, -1e4, 1e8}) {
     for (const std::int64_t cols : {1, 100, 768, 4096, 9001}) {
       SCOPED_TRACE(cat(value, " [3, ", cols, "]"));
-      Operands on({.dtypes = {DType::f32, DType::f32}, .extent = {3, cols}});
+      NormOperands on({.dtypes = {DType::f32, DType::f32}, .extent = {3, cols}});
       const std::vector<double> values(static_cast<std::size_t>(3 * cols), value);
       on.set_x(values);
       run_on(kCuda, on.args());
@@ -146,7 +146,7 @@ TEST_F(CudaNormSpecial, KeepsNanAndInfinityInTheirRowAndColumn) {
     for (const std::int64_t cols : kCols) {
       SCOPED_TRACE(cat(dtypes, " ", cols));
       const Problem p{.dtypes = dtypes, .extent = {5, cols}};
-      Operands on(p);
+      NormOperands on(p);
       run_on(kCuda, on.args());
       const std::vector<double> clean = on.y.values();
       on.set_x(spoiled(on.x.values(), cols));
@@ -198,7 +198,7 @@ TEST_F(CudaNormSpecial, DoesNotSeeThePowerOfTwoThatARowIsScaledBy) {
   for (const std::int64_t cols : kCols) {
     Problem p{.dtypes = {DType::f32, DType::f32}, .extent = {5, cols}};
     p.eps = 0.0;
-    Operands on(p);
+    NormOperands on(p);
     run_on(kCuda, on.args());
     const std::vector<double> x = on.x.values(), y = on.y.values();
     for (const double scale : {0x1p-26, 0x1p26}) {
@@ -252,7 +252,7 @@ TEST_F(CudaNormSpecial, IsLinearInDy) {
 void check_many_elements(std::int64_t row_count, std::int64_t cols) {
   SCOPED_TRACE(cat("[", row_count, ", ", cols, "]"));
   const Problem one{.dtypes = {DType::bf16, DType::f32}, .extent = {1, cols}};
-  const Operands first(one);
+  const NormOperands first(one);
   run_on(kCuda, first.args());
   const BackwardOperands back(one, {.dx_drop = false, .column_sum = false});
   run_on(kCuda, back.args());

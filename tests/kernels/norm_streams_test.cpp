@@ -66,7 +66,7 @@ class Case {
             &back_.dx_drop, &back_.dweight, &back_.dbias, &back_.column_sum};
   }
 
-  Operands on_;
+  NormOperands on_;
   BackwardOperands back_;
   Tensor workspace_;
 };

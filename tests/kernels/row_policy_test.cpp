@@ -191,7 +191,7 @@ class Coverage {
 };
 
 bool has_clusters() {
-  const Operands on({.dtypes = kTypes[1], .extent = {1, 8}});
+  const NormOperands on({.dtypes = kTypes[1], .extent = {1, 8}});
   return row_problem(on.args(), cuda_stream()).sm >= 90;
 }
 
@@ -202,7 +202,7 @@ TEST_F(CudaRowPolicy, EveryLayerNormForwardVariantMatchesTheReference) {
   std::size_t mode = 0;
   for (const Extent& extent : kExtents) {
     for (const NormDTypes& dtypes : kTypes) {
-      const Operands on(problem_of_mode(dtypes, extent, mode++));
+      const NormOperands on(problem_of_mode(dtypes, extent, mode++));
       SCOPED_TRACE(cat(on.problem));
       run_on(kCuda, on.args());
       if (on.problem.has_residual) expect_sum(on);
@@ -245,7 +245,7 @@ TEST_F(CudaRowPolicy, EveryLayerNormBackwardVariantMatchesTheReference) {
 }
 
 /// Operands of RMSNorm: those of LayerNorm without what it does not have.
-RmsNorm rms_norm_args(const Operands& on) {
+RmsNorm rms_norm_args(const NormOperands& on) {
   const LayerNorm args = on.args();
   return {.x = args.x, .weight = args.weight, .y = args.y, .rstd = args.rstd, .eps = args.eps};
 }
@@ -267,7 +267,7 @@ TEST_F(CudaRowPolicy, EveryRmsNormVariantMatchesTheReference) {
     for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
       const Problem p{.dtypes = dtypes, .extent = extent};
       SCOPED_TRACE(cat(p));
-      const Operands on(p);
+      const NormOperands on(p);
       const Tensor x = on.x.reference(), weight = on.weight.reference();
       const Tensor y = empty_like(x), rstd = empty({extent.rows}, DType::f64);
       RmsNorm want = rms_norm_args(on);
@@ -305,9 +305,9 @@ TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
   Coverage coverage(forward_policies());
   for (const Extent& extent : kNormVariants) {
     for (const NormDTypes& dtypes : kTypes) {
-      const Operands fused(problem_of_mode(dtypes, extent, 1));
+      const NormOperands fused(problem_of_mode(dtypes, extent, 1));
       SCOPED_TRACE(cat(fused.problem));
-      Operands plain(problem_of_mode(dtypes, extent, 0));
+      NormOperands plain(problem_of_mode(dtypes, extent, 0));
       coverage.for_each_legal(fused.args(), [&](const RowPolicy& policy) {
         poison({&fused.sum, &fused.y, &plain.y});
         run_forced(policy, fused.args());
@@ -356,7 +356,7 @@ TEST_F(CudaRowPolicy, BackwardWithADsumOfZerosGivesTheBitsOfOneWithout) {
 }
 
 TEST_F(CudaRowPolicy, ThrowsForAPolicyThatIsNotLegal) {
-  const Operands on({.dtypes = kTypes[1], .extent = {3, 20000}});
+  const NormOperands on({.dtypes = kTypes[1], .extent = {3, 20000}});
   const RowPolicy too_small{.variant = RowVariant::held, .packs = 1, .block_threads = 128};
   ASSERT_FALSE(is_legal(too_small, on.args()));
   EXPECT_THROW(run_forced(too_small, on.args()), Error);
