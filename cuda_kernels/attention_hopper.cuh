@@ -228,7 +228,7 @@ __device__ __forceinline__ void store_block(HeadRows<T> to, const float (&sum)[D
 #pragma unroll
   for (int i = 0; i < D / 64; ++i) {
     if (accumulate) {  // in f32: rounded once
-      store_rows<T, 64>({to.data + i * 64, to.stride}, sum[i], factor, first, time, true);
+      store_rows<T, 64>({to.data + i * 64, to.stride}, sum[i], factor, first, time, true, thread);
       continue;
     }
     const std::uint32_t tile = block + i * device::kTileBytes;

@@ -204,8 +204,8 @@ __device__ inline void multiply_scores(float (&sum)[kRowTiles][D / 8][4],
 template <class T, int D, int kRowTiles>
 __device__ inline void store_rows(HeadRows<T> to, const float (&sum)[kRowTiles][D / 8][4],
                                   const float (&factor)[kRowTiles][2], int first, int time,
-                                  bool accumulate) {
-  const int lane = static_cast<int>(device::thread_again() % 32);
+                                  bool accumulate, std::uint32_t thread = threadIdx.x) {
+  const int lane = static_cast<int>(thread) % 32;
   const bool odd = lane % 2 == 1;
   const int column = (odd ? 8 : 0) + lane % 4 / 2 * 4;
 #pragma unroll
