@@ -98,7 +98,10 @@ def missing(case, implementation, variant, reason):
 
 def write(path, rows, commit):
     """Writes the JSON file of these rows."""
-    document = {"date": today(), "commit": commit, "machine": machine(), "command": shlex.join(sys.argv),
+    words = ["RESULT.json" if word == str(path) else word for word in sys.argv]
+    if "--commit" in words:  # stands beside it
+        del words[words.index("--commit"):words.index("--commit") + 2]
+    document = {"date": today(), "commit": commit, "machine": machine(), "command": "python3 " + shlex.join(words),
                 "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

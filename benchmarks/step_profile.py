@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from gpt_training import machine, today
+from gpt_training import machine, output_of, today
 
 STEPS, EVERY = 100, 10  # the first sample, just behind the warm-up, is left out
 NORMS = ("layer_norm", "rms_norm")
@@ -63,6 +63,7 @@ def main():
     parser.add_argument("result")
     parser.add_argument("builds", nargs="+", metavar="NAME=PROGRAM")
     parser.add_argument("--cases", default="gpt2-16,gpt2-64")
+    parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]), help="of the build called now")
     args = parser.parse_args()
     builds = [build.partition("=")[::2] for build in args.builds]
     if not all(name and program for name, program in builds):
@@ -71,7 +72,7 @@ def main():
             for case in args.cases.split(",") for name, program in builds]
     path = pathlib.Path(args.result)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"date": today(), "machine": machine(), "runs": runs}, indent=2) + "\n",
+    path.write_text(json.dumps({"date": today(), "commit": args.commit, "machine": machine(), "runs": runs}, indent=2) + "\n",
                     encoding="utf-8")
     for run in runs:
         print(f"{run['build']:12} {run['case']:8} norms {run['ms_of_norms']:7.3f} ms of "
