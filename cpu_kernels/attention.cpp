@@ -219,6 +219,7 @@ std::int64_t workspace_bytes(const AttentionBackward& args, CpuStream stream) {
 }
 
 void run(const AttentionBackward& args, CpuStream stream) {
+  expect_column_sum(args);
   const AttentionShape& shape = args.shape;
   if (args.write == GradWrite::skip || shape.time == 0 || shape.head_size == 0) return;
   const cpu::KeepMask mask(shape.key, shape.drop_p);

@@ -40,6 +40,7 @@ void run(const Attention& args, CudaStream stream) {
 }
 
 void run(const AttentionBackward& args, CudaStream stream) {
+  expect_column_sum(args);
   switch (choose(args, stream)) {
     case Implementation::hopper:
       return attention_hopper_backward(args, stream);

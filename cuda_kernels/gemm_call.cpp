@@ -78,14 +78,13 @@ GemmCall::GemmCall(const Gemm& args, const GemmProblem& problem, GemmFusion fusi
 }
 
 std::vector<GemmAlgorithm> GemmCall::algorithms(cublasLtHandle_t handle, int count) const {
-  std::vector<GemmAlgorithm> whole = proposals(handle, count, 0);
-  std::vector<GemmAlgorithm> split = proposals(handle, count, problem_.workspace);
-  if (whole.empty()) return split;
-  const bool is_split_first = !split.empty() && splits(split.front());
-  std::erase_if(whole, splits);
-  std::erase_if(split, [](const GemmAlgorithm& algorithm) { return !splits(algorithm); });
-  const std::vector<GemmAlgorithm>& first = is_split_first ? split : whole;
-  const std::vector<GemmAlgorithm>& second = is_split_first ? whole : split;
+  const std::vector<GemmAlgorithm> without = proposals(handle, count, 0);
+  std::vector<GemmAlgorithm> with = proposals(handle, count, problem_.workspace);
+  if (without.empty()) return with;
+  const bool is_split_first = !with.empty() && splits(with.front());
+  std::erase_if(with, [](const GemmAlgorithm& algorithm) { return !splits(algorithm); });
+  const std::vector<GemmAlgorithm>& first = is_split_first ? with : without;
+  const std::vector<GemmAlgorithm>& second = is_split_first ? without : with;
   std::vector<GemmAlgorithm> algorithms;  // by turns
   for (std::size_t i = 0; i < std::max(first.size(), second.size()); ++i) {
     if (i < first.size()) algorithms.push_back(first[i]);
@@ -116,6 +115,8 @@ std::vector<GemmAlgorithm> GemmCall::proposals(cublasLtHandle_t handle, int coun
   return algorithms;
 }
 
+// The workspace that the check asks for does not count: it is that of a kernel with a counter, also
+// for an algorithm that was proposed for none, and runs with none.
 bool GemmCall::accepts(cublasLtHandle_t handle, const GemmAlgorithm& algorithm) const {
   cublasLtMatmulHeuristicResult_t result{};
   return cublasLtMatmulAlgoCheck(handle, descriptor_.get(), b_.get(), a_.get(), d_.get(), d_.get(),

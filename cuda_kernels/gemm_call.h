@@ -40,10 +40,11 @@ class GemmCall {
 
   GemmFusion fusion() const { return fusion_; }
 
-  /// Up to `count` algorithms that work, the ones that cuBLASLt expects to be fast first. Only
-  /// those that split k have a workspace: others would keep a counter there, from which thread
-  /// blocks draw their tiles, and clear it before each product. That is no faster than tiles shared
-  /// out ahead, and on an H200 the clearing takes 4 us between two kernels of a CUDA graph.
+  /// Up to `count` algorithms that work, the ones that cuBLASLt expects to be fast first. Where any
+  /// does without a workspace, only those that split k have one: others would keep a counter there,
+  /// from which thread blocks draw their tiles, and clear it before each product. That is no faster
+  /// than tiles shared out ahead, and on an H200 the clearing takes 4 us between two kernels of a
+  /// CUDA graph.
   std::vector<GemmAlgorithm> algorithms(cublasLtHandle_t handle, int count) const;
 
   /// Whether an algorithm from elsewhere is one for this call.

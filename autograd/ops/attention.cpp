@@ -42,24 +42,30 @@ Var attention(const Var& input, int heads, const AttentionOptions& options) {
       kernels::Attention{
           .shape = shape, .qkv = rows(qkv), .out = rows(out), .lse = flat(lse), .workspace = {}});
 
-  return record(
-      kOp, {input}, {out}, [shape, qkv, out, lse](std::span<const Tensor> d, Grads& grads) {
-        const Tensor dqkv = empty(qkv.shape(), qkv.dtype(), qkv.device());
-        const bool gives_sum = grads.wants_column_sum(0) && qkv.elements() > 0;
-        const Tensor column_sum =
-            gives_sum ? empty({qkv.dim(-1)}, accumulation_dtype(qkv.dtype()), qkv.device())
-                      : Tensor();
-        ops::launch_with_workspace(qkv, kernels::AttentionBackward{.shape = shape,
-                                                                   .qkv = rows(qkv),
-                                                                   .out = rows(out),
-                                                                   .lse = flat(lse),
-                                                                   .dout = rows(d[0]),
-                                                                   .dqkv = rows(dqkv),
-                                                                   .write = GradWrite::overwrite,
-                                                                   .column_sum = flat(column_sum),
-                                                                   .workspace = {}});
-        grads.give(0, dqkv, column_sum);
-      })[0];
+  return record(kOp, {input}, {out},
+                [shape, qkv, out, lse](std::span<const Tensor> d, Grads& grads) {
+                  kernels::AttentionBackward args{.shape = shape,
+                                                  .qkv = rows(qkv),
+                                                  .out = rows(out),
+                                                  .lse = flat(lse),
+                                                  .dout = rows(d[0]),
+                                                  .dqkv = {},
+                                                  .write = GradWrite::overwrite};
+                  if (!grads.wants_column_sum(0) || qkv.elements() == 0) {
+                    const ops::TypedSlot dqkv(grads, 0, qkv.dtype());
+                    args.dqkv = rows(dqkv.dst());
+                    args.write = dqkv.write();
+                    ops::launch_with_workspace(qkv, args);
+                    return dqkv.hand_over();
+                  }
+                  const Tensor dqkv = empty(qkv.shape(), qkv.dtype(), qkv.device());
+                  const Tensor column_sum =
+                      empty({qkv.dim(-1)}, accumulation_dtype(qkv.dtype()), qkv.device());
+                  args.dqkv = rows(dqkv);
+                  args.column_sum = flat(column_sum);
+                  ops::launch_with_workspace(qkv, args);
+                  grads.give(0, dqkv, column_sum);
+                })[0];
 }
 
 }  // namespace lamina

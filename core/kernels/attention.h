@@ -4,6 +4,7 @@
 // Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
 #pragma once
 
+#include "core/check.h"
 #include "core/kernels/reduce.h"
 #include "core/random.h"
 #include "core/stream.h"
@@ -56,7 +57,7 @@ struct Attention {
 
 /// dqkv = the gradient of qkv, or += that. Scores are computed again from qkv and lse.
 /// column_sum = the sum over the rows of dqkv as they are stored: the bias gradient of the linear
-/// layer that made qkv. For a dqkv with elements that is overwritten, as the sum is.
+/// layer that made qkv. Overwritten; only where dqkv is overwritten, too, and has elements.
 struct AttentionBackward {
   static constexpr std::string_view kName = "attention_backward";
   AttentionShape shape;
@@ -81,8 +82,14 @@ inline ColumnSum column_sum_of(const AttentionBackward& args) {
       .x = args.dqkv,
       .factor = {},
       .y = {.data = sum.data, .rows = 1, .cols = sum.size, .stride = sum.size, .dtype = sum.dtype},
-      .write = args.write,
+      .write = GradWrite::overwrite,
       .workspace = args.workspace};
+}
+
+/// Throws Error for a column sum of a dqkv that is not overwritten.
+inline void expect_column_sum(const AttentionBackward& args) {
+  LAMINA_CHECK(!args.column_sum || args.write == GradWrite::overwrite, AttentionBackward::kName,
+               ": there is a column sum of a dqkv that is not overwritten, expected none");
 }
 
 void run(const Attention& args, CpuStream stream);

@@ -101,12 +101,4 @@ __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-/// threadIdx.x, in a form that the compiler does not compute with ahead of time: what is derived
-/// from it takes no registers before this point.
-__device__ __forceinline__ std::uint32_t thread_again() {
-  std::uint32_t thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
-}
-
 }  // namespace lamina::device

@@ -255,6 +255,14 @@ __device__ __forceinline__ float2 shuffle(float2 value, int lane) {
   return {__shfl_sync(0xffffffffU, value.x, lane), __shfl_sync(0xffffffffU, value.y, lane)};
 }
 
+/// threadIdx.x, in a form that the compiler does not compute with ahead of time: what is derived
+/// from it takes no registers before this point.
+__device__ __forceinline__ std::uint32_t thread_again() {
+  std::uint32_t thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 /// Before a copy into shared memory that this thread has touched, and a barrier in between.
 __device__ __forceinline__ void publish_to_copies() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

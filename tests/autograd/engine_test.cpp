@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // record(), backward() and the life of gradients, with real ops and with ops made for the purpose.
 #include "autograd/ops.h"
+#include "autograd/recompute.h"
 #include "core/storage.h"
 
 #include <gmock/gmock.h>
@@ -398,28 +399,64 @@ TEST(ColumnSum, ReachesTheBiasOfTheLinearLayerBefore) {
     EXPECT_NEAR(with[i], without[i], 1e-12);
 }
 
-TEST(ColumnSum, IsMadeByAttentionForALinearLayerWithABias) {
+TEST(ColumnSum, IsMadeByAttentionWhenItIsAskedFor) {
   const Tensor x = sample({2, 5, 4}, 1), dout = sample({2, 5, 2}, 2);
   const Var weight = Var::parameter(sample({6, 4}, 3));
   const Var bias = Var::parameter(sample({6}, 4));
-  const auto bias_gradient = [&](bool detours) {
+  for (const bool asks : {false, true}) {
     bool arrived = false;
-    Var qkv = linear(x, weight, bias);
-    if (detours) {  // by an op that nobody asks for a column sum of
-      qkv = record("watch", {qkv}, {scale(qkv.value(), 1.0).value()},
-                   [&arrived](std::span<const Tensor> d, Grads& grads) {
-                     arrived = static_cast<bool>(grads.column_sum(0));
-                     grads.give(0, d[0]);
-                   })[0];
-    }
-    bias.zero_grad();
-    backward(attention(reshape(qkv, {2, 5, 6}), 2), dout);
-    EXPECT_FALSE(arrived);
-    return grad_of(bias);
-  };
-  const auto with = bias_gradient(false), without = bias_gradient(true);
-  for (std::size_t i = 0; i < with.size(); ++i)
-    EXPECT_NEAR(with[i], without[i], 1e-12);
+    const Var qkv = linear(x, weight, bias);
+    const Var seen = record("watch", {qkv}, {scale(qkv.value(), 1.0).value()},
+                            [&arrived](std::span<const Tensor> d, Grads& grads) {
+                              arrived = static_cast<bool>(grads.column_sum(0));
+                              if (arrived) {
+                                const auto gradient = d[0].to_vector<double>();
+                                const auto sums = grads.column_sum(0).to_vector<double>();
+                                for (std::size_t c = 0; c < sums.size(); ++c) {
+                                  double expected = 0.0;
+                                  for (std::size_t i = c; i < gradient.size(); i += sums.size())
+                                    expected += gradient[i];
+                                  EXPECT_NEAR(sums[c], expected, 1e-12);
+                                }
+                              }
+                              grads.give(0, d[0]);
+                            })[0];
+    if (asks) ask_for_column_sum(seen);
+    backward(attention(reshape(seen, {2, 5, 6}), 2), dout);
+    EXPECT_EQ(arrived, asks);
+  }
+}
+
+TEST(ColumnSum, ReachesABiasAcrossTheEdgesOfARecomputedPart) {
+  const Tensor x = sample({2, 5, 4}, 1), dout = sample({2, 5, 2}, 2);
+  const Var weight = Var::parameter(sample({6, 4}, 3));
+  const Var bias = Var::parameter(sample({6}, 4));
+  // What runs again is attention, or the layer before it; a node between them watches.
+  for (const bool attention_again : {true, false}) {
+    bool arrived = false;
+    const auto watched = [&arrived](const Var& y) {
+      const Var seen = record("watch", {y}, {scale(y.value(), 1.0).value()},
+                              [&arrived](std::span<const Tensor> d, Grads& grads) {
+                                arrived = static_cast<bool>(grads.column_sum(0));
+                                grads.give(0, d[0]);
+                              })[0];
+      ask_for_column_sum(seen);
+      return seen;
+    };
+    const auto before = [&](const std::vector<Var>& in) {
+      return std::vector<Var>{linear(in[0], weight, bias)};
+    };
+    const auto behind = [](const std::vector<Var>& in) {
+      return std::vector<Var>{attention(in[0], 2)};
+    };
+    const Var input = Var::parameter(x);
+    const Var out = attention_again ? recompute({watched(before({input})[0])}, behind)[0]
+                                    : behind({recompute({input}, [&](const std::vector<Var>& in) {
+                                        return std::vector<Var>{watched(before(in)[0])};
+                                      })[0]})[0];
+    backward(out, dout);
+    EXPECT_TRUE(arrived) << attention_again;
+  }
 }
 
 TEST(ColumnSum, IsAskedForByALinearLayerWithABias) {

@@ -12,6 +12,35 @@
 namespace lamina::testing {
 namespace {
 
+/// The column sum of the backward pass is that of the dqkv that it stores.
+void expect_column_sums(const AttentionCase& c) {
+  const AttentionOperands operands(c);
+  launch_implementation(c, forward_args(c.shape(), operands.forward()));
+  const std::int64_t cols = 3 * c.cols();
+  const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), cols}, c.dtype, c.layout);
+  const CudaTensor column_sum = CudaTensor::poisoned({cols}, DType::f32);
+  auto args =
+      backward_args(c.shape(), operands.forward(),
+                    {.dout = operands.dout.tensor(), .dqkv = dqkv.tensor()}, GradWrite::overwrite);
+  args.column_sum = flat(column_sum.tensor());
+  if (c.implementation == Implementation::hopper) {
+    launch_implementation(c, args);
+  } else {  // the others leave it to the contract
+    launch_contract(args, dqkv.tensor());
+  }
+
+  const auto gradient = dqkv.values();
+  const auto width = static_cast<std::size_t>(cols);
+  std::vector<double> want(width), bound(width);
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    want[i % width] += gradient[i];
+    bound[i % width] += kArithmetic * std::abs(gradient[i]);
+  }
+  EXPECT_TRUE(all_within(column_sum.values(), want, bound));
+  EXPECT_TRUE(column_sum.guards_intact());
+  EXPECT_TRUE(dqkv.guards_intact());
+}
+
 class CudaAttention : public CudaTestWith<AttentionCase> {
  protected:
   void SetUp() override {
@@ -81,32 +110,7 @@ TEST_P(CudaAttention, AddsItsGradientsWhenAsked) {
 }
 
 TEST_P(CudaAttention, SumsTheColumnsOfItsGradient) {
-  const AttentionCase& c = GetParam();
-  const AttentionOperands operands(c);
-  launch_implementation(c, forward_args(c.shape(), operands.forward()));
-  const std::int64_t cols = 3 * c.cols();
-  const CudaTensor dqkv = CudaTensor::poisoned({c.rows(), cols}, c.dtype, c.layout);
-  const CudaTensor column_sum = CudaTensor::poisoned({cols}, DType::f32);
-  auto args =
-      backward_args(c.shape(), operands.forward(),
-                    {.dout = operands.dout.tensor(), .dqkv = dqkv.tensor()}, GradWrite::overwrite);
-  args.column_sum = flat(column_sum.tensor());
-  if (c.implementation == Implementation::hopper) {
-    launch_implementation(c, args);
-  } else {  // the others leave it to the contract
-    launch_contract(args, dqkv.tensor());
-  }
-
-  const auto gradient = dqkv.values();
-  const auto width = static_cast<std::size_t>(cols);
-  std::vector<double> want(width), bound(width);
-  for (std::size_t i = 0; i < gradient.size(); ++i) {
-    want[i % width] += gradient[i];
-    bound[i % width] += kArithmetic * std::abs(gradient[i]);
-  }
-  EXPECT_TRUE(all_within(column_sum.values(), want, bound));
-  EXPECT_TRUE(column_sum.guards_intact());
-  EXPECT_TRUE(dqkv.guards_intact());
+  expect_column_sums(GetParam());
 }
 
 TEST_P(CudaAttention, GivesTheSameBitsEachTime) {
@@ -252,6 +256,15 @@ TEST_F(CudaAttentionContract, GivesTheSameOnAFullDeviceForLargeHeads) {
 TEST_F(CudaAttentionContract, GivesTheSameOnAFullDeviceWithoutAMask) {
   expect_the_same_on_a_full_device(
       {Implementation::fused, DType::bf16, 1, 450, 2, 64, false, 0.0F});
+}
+
+TEST_F(CudaAttentionContract, SumsColumnsOnAFullDevice) {
+  const auto implementation =
+      kernels::attention_hopper_runs(0) ? Implementation::hopper : Implementation::fused;
+  for (const std::int64_t head_size : {64, 128}) {
+    for (const float drop_p : {0.0F, 0.2F})
+      expect_column_sums({implementation, DType::bf16, 75, 450, 2, head_size, true, drop_p});
+  }
 }
 
 /// Scores that grow with the position of the key, by far more than the kernels take without raising

@@ -204,9 +204,21 @@ TEST_F(CudaGemmPlans, PlanThatDoesNotFitItsProblemIsRefused) {
 
 TEST_F(CudaGemmPlans, LineOfAnotherFormIsRefused) {
   GemmPlans plans(0);
-  for (const char* line : {"x", "a\tb\tc\tnone 0 1 1 00", "a\tb\tnone 0 1 1"}) {
+  const std::string hex(2 * sizeof(cublasLtMatmulAlgo_t), '0');
+  const std::string no_workspace = "a\tb\tc\tnone 0 1 1 " + hex;
+  const std::string negative = "a\tb\tc\tnone 0 1 1 -1 " + hex;
+  for (const std::string& line :
+       {std::string("x"), std::string("a\tb\tnone 0 1 1 0 ") + hex,
+        std::string("a\tb\tc\tnone 0 1 1 0 00"), no_workspace, negative}) {
     EXPECT_THROW(plans.load(line), Error) << line;
   }
+  plans.load("a\tb\tc\tnone 0 1 1 0 " + hex);
+  EXPECT_NE(plans.stored(), "");
+}
+
+TEST_F(CudaGemmPlans, LinesOfAnotherFormLeaveNothing) {
+  GemmPlans plans(0);
+  EXPECT_THROW(plans.load("x"), Error);
   EXPECT_EQ(plans.stored(), "");
 }
 
