@@ -24,7 +24,9 @@ Strides contiguous_strides(const Shape& shape) {
   std::int64_t step = 1;
   for (int i = shape.rank() - 1; i >= 0; --i) {
     strides[static_cast<std::size_t>(i)] = step;
-    step *= std::max<std::int64_t>(shape[i], 1);
+    // Where the product does not fit, another extent is 0: nobody steps.
+    std::int64_t next = 0;
+    if (!__builtin_mul_overflow(step, std::max<std::int64_t>(shape[i], 1), &next)) step = next;
   }
   return strides;
 }

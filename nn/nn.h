@@ -13,4 +13,5 @@
 #include "nn/optim/adamw.h"
 #include "nn/optim/schedule.h"
 #include "nn/rms_norm.h"
+#include "nn/safetensors.h"
 #include "nn/state_dict.h"
