@@ -95,8 +95,7 @@ Evaluation Evaluator::operator()(Gpt& model) const {
   result.floor = floor_.value_or(0.0);
   const auto context = static_cast<std::size_t>(context_);
   std::vector<double> losses, excesses;
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
-    const std::vector<float> by_token = token_losses(model, batches_[b]).to_vector<float>();
+  const auto count = [&](std::size_t b, const std::vector<float>& by_token) {
     for (std::size_t first = 0; first < by_token.size(); first += context) {
       double loss = 0.0, floor = 0.0;
       for (std::size_t t = 0; t < context; ++t)
@@ -114,6 +113,14 @@ Evaluation Evaluator::operator()(Gpt& model) const {
       }
       excesses.push_back((loss - floor) / static_cast<double>(context));
     }
+  };
+  constexpr std::size_t kAtOnce = 16;  // batches: a GPU has work while the host queues more
+  for (std::size_t begin = 0; begin < batches_.size(); begin += kAtOnce) {
+    std::vector<Tensor> queued;
+    for (std::size_t b = begin; b < std::min(begin + kAtOnce, batches_.size()); ++b)
+      queued.push_back(token_losses(model, batches_[b]));
+    for (std::size_t i = 0; i < queued.size(); ++i)
+      count(begin + i, queued[i].to_vector<float>());
   }
   result.windows = static_cast<std::int64_t>(losses.size());
   result.loss = data::estimate(losses);
