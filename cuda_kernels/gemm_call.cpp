@@ -115,8 +115,8 @@ std::vector<GemmAlgorithm> GemmCall::proposals(cublasLtHandle_t handle, int coun
   return algorithms;
 }
 
-// The workspace that the check asks for does not count: it is that of a kernel with a counter, also
-// for an algorithm that was proposed for none, and runs with none.
+// The workspace that the check asks for does not count: in CUDA 13 it is more than none for
+// algorithms that were proposed for none and run with none.
 bool GemmCall::accepts(cublasLtHandle_t handle, const GemmAlgorithm& algorithm) const {
   cublasLtMatmulHeuristicResult_t result{};
   return cublasLtMatmulAlgoCheck(handle, descriptor_.get(), b_.get(), a_.get(), d_.get(), d_.get(),
