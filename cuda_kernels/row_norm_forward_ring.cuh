@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   extern __shared__ __align__(128) std::byte ring[];  // a warp reads whole 128 B lines
   RowSum<RowReach::cluster> row_sum(scratch);
   const RowThreads threads = RowThreads::of_block<RowReach::cluster>();
+  prefetch_parameters<W, kWidth>(args.weight, args.bias);
   wait_for_previous_kernel();
   start_next_kernel();
 
@@ -159,6 +160,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   __shared__ typename RowSum<RowReach::block>::Scratch scratch;
   extern __shared__ __align__(128) std::byte ring[];  // a warp reads whole 128 B lines
   RowSum<RowReach::block> row_sum(scratch);
+  prefetch_parameters<W, kWidth>(args.weight, args.bias);
   wait_for_previous_kernel();
   start_next_kernel();
 

@@ -14,7 +14,8 @@ namespace lamina::kernels::row_norm {
 struct ForwardScalars {
   float inverse;  // 1 / cols
   float eps;
-  int stages;  // of the ring
+  int stages;           // of the ring
+  unsigned rows_ahead;  // from a row to the one that is brought into the cache meanwhile; or 0
 };
 
 /// What is known of a row after a pass: sums of x - center and of its square.

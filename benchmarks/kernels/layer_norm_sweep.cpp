@@ -62,11 +62,12 @@ const std::vector<Space> kBackwardSpace = {
     {RowVariant::cluster, {1, 2, 4}, {64, 128, 256, 512}, {2, 4, 8}, {3, 4}, {1, 2, 3, 4}},
     {RowVariant::streamed, {0}, {256, 512}, {1}, {0}, {1, 2}}};
 
-// The problems. A number of rows stands for up to twice as many; `large` for everything above.
+// The problems. A number of rows stands for up to twice as many; `large` for everything above, and
+// where it is no more, for all.
 constexpr std::int64_t kCols[] = {64,    128,   256,   384,   512,   768,   1024, 1280,
                                   1600,  2048,  2560,  3072,  4096,  5120,  6144, 8192,
                                   10240, 12288, 16384, 20480, 32768, 49152, 65536};
-constexpr const char* kRows = "256,large";
+constexpr const char* kRows = "256,4096,large";
 constexpr const char* kOps = "forward,add_forward,backward,add_backward,backward_column_sum";
 constexpr const char* kDtypes = "bf16,f32";
 
@@ -294,13 +295,16 @@ std::vector<Task> tasks_of(const cxxopts::ParseResult& options) {
   const auto list = [&](const char* name) { return options[name].as<std::vector<std::string>>(); };
   std::vector<std::int64_t> all_cols(std::begin(kCols), std::end(kCols));
   if (options.count("cols") > 0) all_cols = options["cols"].as<std::vector<std::int64_t>>();
+  const std::vector<std::string> all_rows = list("rows");
+  const bool has_large = std::find(all_rows.begin(), all_rows.end(), "large") != all_rows.end();
   std::vector<Task> tasks;
   for (const std::string& dtypes : list("dtypes")) {
     for (const std::string& op : list("ops")) {
       for (const std::int64_t cols : all_cols) {
-        for (const std::string& text : list("rows")) {
+        for (const std::string& text : all_rows) {
           NormCase norm = dtypes_named(dtypes);
           const std::int64_t rows = parse_rows(text);
+          if (has_large && rows >= large_rows(cols, norm.element)) continue;
           norm.op = swept_op(op);
           norm.cols = cols;
           norm.rows = rows > 0 ? rows : large_rows(cols, norm.element);
