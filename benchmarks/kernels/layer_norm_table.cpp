@@ -300,7 +300,7 @@ void write_header(std::ostream& to, const Json& record, const std::vector<SweptP
         "// Policies of the row kernels measured on "
      << record.at("machine").at("gpu").get<std::string>() << ", "
      << record.at("date").get<std::string>() << ", commit "
-     << record.at("commit").get<std::string>()
+     << record.at("commit").get<std::string>().substr(0, 10)
      << ".\n"
         "// Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. "
         "The\n"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Policies of the row kernels measured on NVIDIA H200, 2026-11-21, commit a672d7824e54fb02e1c1da4686615d7ed36c13e0.
+// Policies of the row kernels measured on NVIDIA H200, 2026-11-21, commit a672d7824e.
 // Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. The
 // entry of a problem is the first of its types and operands with as many columns and rows.
 // Each was measured cold at its own number of columns; the narrower ones back to the entry
