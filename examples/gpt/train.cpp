@@ -370,19 +370,30 @@ class Trainer {
   std::optional<TrainingProfile> profile_;
 };
 
+/// No more than kMost logits at a time, in equal parts, so that none is a flat product.
+std::int64_t logit_rows(const Options& options, std::int64_t padded_vocab) {
+  if (options.logit_rows > 0) return options.logit_rows;
+  constexpr double kMost = 2147483648;  // 4.3 GB of 16 bits
+  const std::int64_t positions = options.batch * options.context;
+  const double logits = static_cast<double>(positions) * static_cast<double>(padded_vocab);
+  const auto parts = static_cast<std::int64_t>(std::ceil(logits / kMost));
+  return parts <= 1 ? 0 : (positions + parts - 1) / parts;
+}
+
 }  // namespace
 
 GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
-  return {.layers = static_cast<int>(options.layers),
-          .heads = static_cast<int>(options.heads),
-          .width = options.width,
-          .context = options.context,
-          .vocab = vocabulary_size,
-          .dropout = options.dropout,
-          .bias = options.bias,
-          .wide_residual = options.residual == "f32",
-          .recompute = options.recompute,
-          .logit_rows = options.logit_rows};
+  GptConfig config{.layers = static_cast<int>(options.layers),
+                   .heads = static_cast<int>(options.heads),
+                   .width = options.width,
+                   .context = options.context,
+                   .vocab = vocabulary_size,
+                   .dropout = options.dropout,
+                   .bias = options.bias,
+                   .wide_residual = options.residual == "f32",
+                   .recompute = options.recompute};
+  config.logit_rows = logit_rows(options, config.padded_vocab());
+  return config;
 }
 
 DType compute_dtype(const Options& options) {

@@ -8,6 +8,7 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
+#include "examples/gpt/train.h"
 #include "tests/examples/gpt_case.h"
 
 #include <gmock/gmock.h>
@@ -194,6 +195,22 @@ TEST(Gpt, HasTheSameLossFromAFewRowsOfLogitsAtATime) {
   }
   EXPECT_NEAR(losses[0], losses[1], 1e-6);
   EXPECT_THAT(gradients[1], ::testing::Pointwise(::testing::DoubleNear(1e-6), gradients[0]));
+}
+
+TEST(Gpt, HasLogitsInEqualPartsWhereThereWouldBeMoreThanTwoToThe31) {
+  const auto rows = [](std::int64_t batch, std::int64_t logit_rows) {
+    Options options;
+    options.batch = batch;
+    options.context = 1024;
+    options.logit_rows = logit_rows;
+    return model_config(options, 50257).logit_rows;
+  };
+  EXPECT_EQ(rows(16, 0), 0);
+  EXPECT_EQ(rows(41, 0), 0);  // 2.11e9 logits
+  EXPECT_EQ(rows(42, 0), 21504);
+  EXPECT_EQ(rows(64, 0), 32768);
+  EXPECT_EQ(rows(64, 65536), 65536);
+  EXPECT_EQ(rows(1, 100), 100);
 }
 
 /// The plan for a small model, and what must not change by making it.
