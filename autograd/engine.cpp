@@ -152,6 +152,7 @@ class Pass {
     std::vector<Tensor> d, column_sums;
     for (const auto& output : node.outputs) {
       const auto state = output.lock();
+      if (state) state->make_value = nullptr;  // all its readers have run
       const bool has_grad = state && std::exchange(state->has_grad, false);
       d.push_back(has_grad ? std::exchange(state->grad, {}) : Tensor());
       column_sums.push_back(has_grad ? std::exchange(state->column_sum, {}) : Tensor());

@@ -16,6 +16,12 @@
 
 namespace lamina {
 
+/// Whether a result waits for the backward passes of the linear() and linear_gelu() that read it,
+/// or is made again then, with the same bits, from what its own backward pass needs anyway: one
+/// more run of its kernel, and its memory is free until then. A result that other ops read waits
+/// anyway.
+enum class Output : std::uint8_t { kept, recomputed };
+
 // ---- element by element
 // --------------------------------------------------------------------------
 
@@ -40,7 +46,7 @@ enum class GeluForm : std::uint8_t { tanh, erf };
 
 /// Gaussian error linear unit, by the tanh approximation or exactly.
 /// Hendrycks, Gimpel 2016, https://arxiv.org/abs/1606.08415, section 2.
-Var gelu(const Var& x, GeluForm form = GeluForm::tanh);
+Var gelu(const Var& x, GeluForm form = GeluForm::tanh, Output output = Output::kept);
 
 /// Zeroes each element with probability p in [0, 1), rounded to a multiple of 2^-16 below 1, and
 /// scales the rest by 1 / (1 - that); returns x itself for p = 0. The mask is made again in the
@@ -78,7 +84,7 @@ Var causal_softmax(const Var& x);
 /// dtype of the result or f32. Saves mean and rstd (8 bytes per row) besides x when a gradient will
 /// be asked for. Ba et al. 2016, https://arxiv.org/abs/1607.06450, eq. 3 and 4.
 Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps = 1e-5,
-               std::optional<DType> dtype = {});
+               std::optional<DType> dtype = {}, Output output = Output::kept);
 
 struct AddLayerNormResult {
   Var sum;         // residual + dropout(x), dtype of residual
@@ -89,14 +95,15 @@ struct AddLayerNormResult {
 /// the LayerNorm that follows: one kernel in each direction. residual, x: [..., cols]. The residual
 /// has the dtype of x or a wider one: f32 beside f16 or bf16; f64 beside f32 on the CPU. The
 /// moments are those of the sum in its own dtype. The gradient of x carries its column sum, which a
-/// preceding linear() takes as its bias gradient.
+/// preceding linear() takes as its bias gradient. `output` is about `normalized`, which is kept
+/// anyway where residual or x is a view of a part.
 AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
                                   const Var& bias, double eps = 1e-5, double p = 0.0,
-                                  Generator* generator = nullptr);
+                                  Generator* generator = nullptr, Output output = Output::kept);
 
 /// x / sqrt(mean(x^2) + eps) * weight over rows. weight: [cols] or empty, dtype of x or f32.
 /// Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467, eq. 4.
-Var rms_norm(const Var& x, const Var& weight, double eps = 1e-5);
+Var rms_norm(const Var& x, const Var& weight, double eps = 1e-5, Output output = Output::kept);
 
 // ---- products
 // ------------------------------------------------------------------------------------
@@ -107,8 +114,11 @@ Var matmul(const Var& a, const Var& b);
 /// x weight^T + bias. x: [..., in]; weight: [out, in]; bias: [out] or empty. Result [..., out].
 Var linear(const Var& x, const Var& weight, const Var& bias = {});
 
-/// gelu(linear(x, weight, bias), GeluForm::tanh) with one pass after the product.
-Var linear_gelu(const Var& x, const Var& weight, const Var& bias = {});
+/// gelu(linear(x, weight, bias), GeluForm::tanh) with one pass after the product. With
+/// Output::recomputed the GELU is that of the rounded pre-activation and never fused by BLAS: on
+/// CUDA the result may round otherwise than with Output::kept (see kernels::Gemm).
+Var linear_gelu(const Var& x, const Var& weight, const Var& bias = {},
+                Output output = Output::kept);
 
 /// f32 products on CUDA may use TF32 (10 mantissa bits) while one of these lives in this thread.
 class AllowTf32 {

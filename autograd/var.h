@@ -13,6 +13,7 @@
 namespace lamina {
 
 struct Node;
+struct RecomputedOutput;
 
 /// The gradient side of a differentiable value. Managed by the engine; ops see it as a slot of
 /// Grads.
@@ -25,8 +26,10 @@ struct GradState {
   Shape shape;
   DType dtype = DType::f32;  // of the gradient
   Device device;
-  std::shared_ptr<Node> producer;  // null for parameters
-  int pending_uses = 0;            // recorded nodes that read this value and have not run backward
+  std::shared_ptr<Node> producer;              // null for parameters
+  std::function<Tensor()> make_value;          // see recompute_output(); mostly empty
+  std::weak_ptr<RecomputedOutput> recomputed;  // what those who saved the value share
+  int pending_uses = 0;  // recorded nodes that read this value and have not run backward
   std::function<void(const Tensor& grad)> on_ready;
 };
 

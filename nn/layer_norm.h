@@ -14,6 +14,7 @@ struct LayerNormOptions {
   double eps = 1e-5;
   bool bias = true;
   std::optional<DType> dtype = {};  // of what forward() returns; by default that of x
+  Output output = Output::kept;     // of the normalised rows
 };
 
 struct LayerNorm : Layer<LayerNorm> {
@@ -28,7 +29,7 @@ struct LayerNorm : Layer<LayerNorm> {
 
   /// x: [..., width]; so is the result. Its dtype is `dtype`, by default that of the options.
   Var forward(const Var& x, std::optional<DType> dtype = {}) const {
-    return layer_norm(x, weight, bias, options.eps, dtype ? dtype : options.dtype);
+    return layer_norm(x, weight, bias, options.eps, dtype ? dtype : options.dtype, options.output);
   }
 
   /// sum = residual + dropout(x, p) and its normalisation, in one kernel. The sum has the dtype of
@@ -37,7 +38,7 @@ struct LayerNorm : Layer<LayerNorm> {
                                        Generator& generator = default_generator()) const {
     const ProfileScope scope(path());
     return add_layer_norm(residual, x, weight, bias, options.eps, is_training() ? p : 0.0,
-                          &generator);
+                          &generator, options.output);
   }
 };
 

@@ -11,6 +11,7 @@ struct MlpOptions {
   std::int64_t hidden = 0;  // 0: 4 * width
   bool bias = true;
   init::Initializer up_init = {}, down_init = {};  // empty: the default of Linear
+  Output gelu = Output::kept;                      // of the activation
 };
 
 struct Mlp : Layer<Mlp> {
@@ -29,7 +30,7 @@ struct Mlp : Layer<Mlp> {
   // The layer `up` and the activation, in one pass after the product.
   Var activate(const Var& x) const {
     const ProfileScope scope(up.path());
-    return linear_gelu(x, up.weight, up.bias);
+    return linear_gelu(x, up.weight, up.bias, options.gelu);
   }
 };
 

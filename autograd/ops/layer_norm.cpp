@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "autograd/ops/support.h"
+#include "autograd/saved_tensor.h"
 #include "core/kernels/dropout.h"
 
 #include <algorithm>
@@ -14,10 +15,11 @@
 namespace lamina {
 namespace {
 
-/// What both backward passes need from the forward pass.
+/// What both backward passes, and making the result again, need from the forward pass.
 struct Saved {
   Tensor x;  // what was normalised
-  Tensor weight, mean, rstd;
+  Tensor weight, bias, mean, rstd;
+  double eps;
 };
 
 void expect_rows(std::string_view op, const Tensor& x) {
@@ -72,6 +74,50 @@ bool is_recorded(std::initializer_list<const Var*> inputs) {
                                        [](const Var* input) { return input->requires_grad(); });
 }
 
+/// Completes `args` and launches it.
+void launch_forward(const Saved& saved, kernels::LayerNorm args, const Tensor& y) {
+  args.weight = flat(saved.weight);
+  args.bias = flat(saved.bias);
+  args.y = rows(y);
+  args.mean = flat(saved.mean);
+  args.rstd = flat(saved.rstd);
+  args.eps = saved.eps;
+  launch(stream_of(y), args);
+}
+
+void normalise(const Saved& saved, const Tensor& y) {
+  kernels::LayerNorm args{};
+  args.x = rows(saved.x);
+  launch_forward(saved, args, y);
+}
+
+/// What add_layer_norm made of the sum, by the same kernel: the one without a residual may add a
+/// row up in another order.
+void normalise_again(const Saved& saved, const Tensor& y) {
+  const Tensor nothing = full({y.dim(-1)}, -0.0, y.dtype(), y.device());
+  kernels::LayerNorm args{};  // x + -0 is x: the sum is written over with its own bits
+  args.residual = args.sum = rows(saved.x);
+  args.x = rows(y);
+  args.x.data = nothing.data();
+  args.x.stride = 0;
+  launch_forward(saved, args, y);
+}
+
+/// Lets `fill`, one of the two above, make the result again.
+void recompute_normalised(const Var& result, const Saved& saved,
+                          void (*fill)(const Saved& saved, const Tensor& y)) {
+  recompute_output(result, [saved, dtype = result.dtype(), fill] {
+    const Tensor y = empty(saved.x.shape(), dtype, saved.x.device());
+    fill(saved, y);
+    return y;
+  });
+}
+
+/// Whether the kernels see no difference to a new tensor: they choose by alignment and pitch.
+bool lies_like_new(const Tensor& tensor) {
+  return tensor.is_contiguous() && tensor.data() == tensor.storage()->data();
+}
+
 /// Completes `args` with the saved tensors and the slots of weight and bias, and launches it.
 void launch_backward(const Saved& saved, kernels::LayerNormBackward args, Grads& grads,
                      int weight_input, int bias_input) {
@@ -94,7 +140,7 @@ void launch_backward(const Saved& saved, kernels::LayerNormBackward args, Grads&
 }  // namespace
 
 Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
-               std::optional<DType> dtype) {
+               std::optional<DType> dtype, Output output) {
   constexpr std::string_view kOp = "layer_norm";
   expect_rows(kOp, input.value());
   if (dtype) expect_result_dtype(kOp, *dtype, input.value());
@@ -102,30 +148,27 @@ Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
   const Tensor y = empty(x.shape(), dtype.value_or(x.dtype()), x.device());
   expect_parameters(kOp, weight.value(), bias.value(), y);
   const bool saves = is_recorded({&input, &weight, &bias});
-  const Saved saved{x, weight.value(), row_statistic(x, saves), row_statistic(x, saves)};
-  launch(stream_of(x), kernels::LayerNorm{.x = rows(x),
-                                          .residual = {},
-                                          .weight = flat(weight.value()),
-                                          .bias = flat(bias.value()),
-                                          .sum = {},
-                                          .y = rows(y),
-                                          .mean = flat(saved.mean),
-                                          .rstd = flat(saved.rstd),
-                                          .eps = eps});
+  const Saved saved{
+      x, weight.value(), bias.value(), row_statistic(x, saves), row_statistic(x, saves), eps};
+  normalise(saved, y);
 
-  return record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
-    const ops::TypedSlot dx(grads, 0, saved.x.dtype());
-    kernels::LayerNormBackward args{};
-    args.dy = rows(d[0]);
-    args.dx = rows(dx.dst());
-    args.dx_write = dx.write();
-    launch_backward(saved, args, grads, 1, 2);
-    dx.hand_over();
-  })[0];
+  const Var result =
+      record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
+        const ops::TypedSlot dx(grads, 0, saved.x.dtype());
+        kernels::LayerNormBackward args{};
+        args.dy = rows(d[0]);
+        args.dx = rows(dx.dst());
+        args.dx_write = dx.write();
+        launch_backward(saved, args, grads, 1, 2);
+        dx.hand_over();
+      })[0];
+  if (output == Output::recomputed) recompute_normalised(result, saved, normalise);
+  return result;
 }
 
 AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
-                                  const Var& bias, double eps, double p, Generator* generator) {
+                                  const Var& bias, double eps, double p, Generator* generator,
+                                  Output output) {
   constexpr std::string_view kOp = "add_layer_norm";
   expect_rows(kOp, x.value());
   expect_parameters(kOp, weight.value(), bias.value(), x.value());
@@ -140,18 +183,15 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
   const Tensor residual_rows = ops::row_strided(residual.value());
   const Tensor sum = empty_like(residual_rows), y = empty_like(x_rows);
   const bool saves = is_recorded({&residual, &x, &weight, &bias});
-  const Saved saved{sum, weight.value(), row_statistic(sum, saves), row_statistic(sum, saves)};
-  launch(stream_of(sum), kernels::LayerNorm{.x = rows(x_rows),
-                                            .residual = rows(residual_rows),
-                                            .weight = flat(weight.value()),
-                                            .bias = flat(bias.value()),
-                                            .sum = rows(sum),
-                                            .y = rows(y),
-                                            .mean = flat(saved.mean),
-                                            .rstd = flat(saved.rstd),
-                                            .eps = eps,
-                                            .drop_p = drop_p,
-                                            .key = key});
+  const Saved saved{
+      sum, weight.value(), bias.value(), row_statistic(sum, saves), row_statistic(sum, saves), eps};
+  kernels::LayerNorm forward{};
+  forward.x = rows(x_rows);
+  forward.residual = rows(residual_rows);
+  forward.sum = rows(sum);
+  forward.drop_p = drop_p;
+  forward.key = key;
+  launch_forward(saved, forward, y);
 
   auto outputs = record(
       kOp, {residual, x, weight, bias}, {sum, y},
@@ -194,6 +234,9 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
         grads.give(0, dx, is_shared ? column_sum : Tensor());
         grads.give(1, is_shared ? dx : dx_drop, column_sum);
       });
+  if (output == Output::recomputed && lies_like_new(residual_rows) && lies_like_new(x_rows)) {
+    recompute_normalised(outputs[1], saved, normalise_again);
+  }
   return {outputs[0], outputs[1]};
 }
 

@@ -2,6 +2,7 @@
 // linear and linear_gelu: three products, of which two make the gradients.
 #include "autograd/ops.h"
 #include "autograd/ops/support.h"
+#include "autograd/saved_tensor.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/gemm.h"
 #include "core/kernels/reduce.h"
@@ -24,13 +25,14 @@ void expect_linear_operands(std::string_view op, const Tensor& x, const Tensor& 
 
 /// What the backward pass needs; x and weight only if the other one has a gradient.
 struct Saved {
-  Tensor x, weight;
+  SavedTensor x;
+  Tensor weight;
   bool tf32;
 };
 
 Saved save(const Var& input, const Tensor& x, const Var& weight, const Tensor& w) {
-  return {weight.requires_grad() ? x : Tensor(), input.requires_grad() ? w : Tensor(),
-          ops::tf32_allowed()};
+  return {weight.requires_grad() ? SavedTensor(input, x) : SavedTensor(),
+          input.requires_grad() ? w : Tensor(), ops::tf32_allowed()};
 }
 
 /// Gradients of inputs 0 and 1, x and weight.
@@ -46,7 +48,7 @@ void give_products(const Saved& saved, const Tensor& dy, Grads& grads) {
     ops::launch_with_workspace(dy, args);
   };
   if (grads.wants(0)) product(false, saved.weight, grads.slot(0));
-  if (grads.wants(1)) product(true, saved.x, grads.slot(1));
+  if (grads.wants(1)) product(true, saved.x.get(), grads.slot(1));
 }
 
 /// The gradient of input 2, the bias: the column sum that came with dy, or else its own.
@@ -59,6 +61,14 @@ void give_bias_gradient(const Tensor& dy, Grads& grads) {
                                                     .y = rows(dbias.dst),
                                                     .write = dbias.write,
                                                     .workspace = {}});
+}
+
+Tensor gelu_of(const Tensor& before) {
+  const Tensor y = empty_like(before);
+  launch(stream_of(before),
+         kernels::Activation{
+             .x = rows(before), .y = rows(y), .kind = kernels::ActivationKind::gelu_tanh});
+  return y;
 }
 
 /// The gradient of the pre-activation, in the memory of dy where nobody else holds it. The same
@@ -104,29 +114,36 @@ Var linear(const Var& input, const Var& weight, const Var& bias) {
   return result;
 }
 
-Var linear_gelu(const Var& input, const Var& weight, const Var& bias) {
+Var linear_gelu(const Var& input, const Var& weight, const Var& bias, Output output) {
   constexpr std::string_view kOp = "linear_gelu";
   expect_linear_operands(kOp, input.value(), weight.value(), bias.value());
   const Tensor x = ops::row_strided(input.value()), w = ops::row_strided(weight.value());
-  const Tensor y = empty(x.shape().with(-1, w.dim(0)), x.dtype(), x.device());
-  const Tensor before = empty_like(y);
+  const Tensor before = empty(x.shape().with(-1, w.dim(0)), x.dtype(), x.device());
+  // Made again it comes from `before`, as it was rounded: it must do so the first time as well.
+  const bool is_fused = output == Output::kept;
+  Tensor y = is_fused ? empty_like(before) : Tensor();
   const Saved saved = save(input, x, weight, w);
   kernels::Gemm args{};
   args.a = rows(x);
   args.b = rows(w);
-  args.d = rows(y);
+  args.d = rows(is_fused ? y : before);
   args.transpose_b = true;
   args.bias = flat(bias.value());
-  args.has_activation = true;
-  args.activation = kernels::ActivationKind::gelu_tanh;
-  args.pre_activation = rows(before);
+  if (is_fused) {
+    args.has_activation = true;
+    args.activation = kernels::ActivationKind::gelu_tanh;
+    args.pre_activation = rows(before);
+  }
   args.allow_tf32 = saved.tf32;
   ops::launch_with_workspace(x, args);
+  if (!is_fused) y = gelu_of(before);
 
-  return record(kOp, {input, weight, bias}, {y},
-                [saved, before](std::span<const Tensor> d, Grads& grads) {
-                  give_products(saved, gelu_backward(before, d[0], grads), grads);
-                })[0];
+  const Var result = record(kOp, {input, weight, bias}, {y},
+                            [saved, before](std::span<const Tensor> d, Grads& grads) {
+                              give_products(saved, gelu_backward(before, d[0], grads), grads);
+                            })[0];
+  if (!is_fused) recompute_output(result, [before] { return gelu_of(before); });
+  return result;
 }
 
 }  // namespace lamina

@@ -19,7 +19,7 @@ namespace lamina::kernels {
 /// T or f32.
 struct LayerNorm {
   static constexpr std::string_view kName = "layer_norm";
-  Rows x;         // [rows, cols], in
+  Rows x;         // [rows, cols], in; a stride of 0 repeats one row
   Rows residual;  // [rows, cols], in, may be empty
   Flat weight;    // [cols], in, may be empty (ones)
   Flat bias;      // [cols], in, may be empty (zeros)
