@@ -15,18 +15,29 @@
 
 namespace lamina::gpt {
 
+/// What the backward pass makes again instead of keeping it.
+struct Recompute {
+  bool norm = false;   // what LayerNorm hands to linear layers: one more run of its kernel
+  bool gelu = false;   // what GELU hands to a linear layer, the same; see linear_gelu()
+  bool block = false;  // all of a block but its inputs: another forward pass of it
+};
+
 struct GptConfig {
   int layers = 12, heads = 12;
   std::int64_t width = 768, context = 1024, vocab = 50257;
   double dropout = 0.0;
   bool bias = true;
   bool wide_residual = false;  // the residual stream is f32 also where the model is f16 or bf16
-  bool recompute = false;  // blocks run again in the backward pass instead of keeping activations
+  Recompute recompute = {};
   std::int64_t logit_rows = 0;  // of the logits that loss() holds at a time; 0: all
 
   /// Rows of the token embedding: a multiple of 64, which matrix products like. The rest is never
   /// used.
   std::int64_t padded_vocab() const { return (vocab + 63) / 64 * 64; }
+
+  nn::LayerNormOptions norm_options() const {
+    return {.bias = bias, .output = recompute.norm ? Output::recomputed : Output::kept};
+  }
 };
 
 /// The value at a point of the residual stream is stream + dropout(branch).
@@ -42,14 +53,17 @@ struct Block : Layer<Block> {
   const init::Initializer weight_init = init::normal(0.02);
   const init::Initializer residual_init = init::normal(0.02 / std::sqrt(2.0 * config.layers));
 
-  nn::LayerNorm& norm_1 = add<nn::LayerNorm>("norm_1", config.width, norm_options());
+  nn::LayerNorm& norm_1 = add<nn::LayerNorm>("norm_1", config.width, config.norm_options());
   nn::CausalSelfAttention& attention = add<nn::CausalSelfAttention>(
       "attention", config.width, config.heads,
       nn::AttentionOptions{config.dropout, config.bias, weight_init, residual_init});
-  nn::LayerNorm& norm_2 = add<nn::LayerNorm>("norm_2", config.width, norm_options());
+  nn::LayerNorm& norm_2 = add<nn::LayerNorm>("norm_2", config.width, config.norm_options());
   nn::Mlp& mlp = add<nn::Mlp>(
       "mlp", config.width,
-      nn::MlpOptions{.bias = config.bias, .up_init = weight_init, .down_init = residual_init});
+      nn::MlpOptions{.bias = config.bias,
+                     .up_init = weight_init,
+                     .down_init = residual_init,
+                     .gelu = config.recompute.gelu ? Output::recomputed : Output::kept});
 
   Residual forward(const Residual& in) {
     const auto [x, normed_x] = normalize(norm_1, in);
@@ -61,8 +75,6 @@ struct Block : Layer<Block> {
     if (!at.branch) return {at.stream, norm(at.stream, attention.qkv.weight.dtype())};
     return norm.add_and_normalize(at.stream, at.branch, config.dropout);
   }
-
-  nn::LayerNormOptions norm_options() const { return {.bias = config.bias}; }
 };
 
 struct Gpt : Layer<Gpt> {
@@ -76,8 +88,7 @@ struct Gpt : Layer<Gpt> {
       add<nn::Embedding>("positions", config.context, config.width, init::normal(0.02));
   nn::Dropout& dropout = add<nn::Dropout>("dropout", config.dropout);
   List<Block>& blocks = add<List<Block>>("blocks", config.layers, config);
-  nn::LayerNorm& norm =
-      add<nn::LayerNorm>("norm", config.width, nn::LayerNormOptions{.bias = config.bias});
+  nn::LayerNorm& norm = add<nn::LayerNorm>("norm", config.width, config.norm_options());
 
   /// ids: [batch, time], i32, time <= context. Result: logits [batch, time, padded_vocab()].
   Var forward(const Tensor& ids) {
@@ -90,7 +101,7 @@ struct Gpt : Layer<Gpt> {
   Var features(const Tensor& ids) {
     Residual x{embed(ids), {}};
     for (Block* block : blocks)
-      x = config.recompute ? recomputed(*block, x) : (*block)(x);
+      x = config.recompute.block ? recomputed(*block, x) : (*block)(x);
     return norm.add_and_normalize(x.stream, x.branch, config.dropout).normalized;
   }
 

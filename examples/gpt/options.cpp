@@ -76,6 +76,25 @@ bool names_path(const Spec& spec) {
          spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory";
 }
 
+void expect_choice(const Spec& spec, const std::string& text) {
+  const auto& choices = spec.choices;
+  if (choices.empty()) return;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end =
+        spec.is_list ? std::min(text.find(',', begin), text.size()) : text.size();
+    const std::string_view word = std::string_view(text).substr(begin, end - begin);
+    if (std::find(choices.begin(), choices.end(), word) == choices.end()) {
+      std::string all;
+      for (const std::string_view choice : choices)
+        all += cat(all.empty() ? "" : ", ", choice);
+      throw UsageError(cat("--", spec.name, " is ", text, ", expected ",
+                           spec.is_list ? "some of " : "one of ", all,
+                           spec.is_list ? " with commas between" : "", suggestion(word, choices)));
+    }
+    begin = end + 1;
+  }
+}
+
 void assign(const Spec& spec, const std::string& text, Options& options) {
   if (text.empty() && names_path(spec)) {
     throw UsageError(cat("--", spec.name, " is empty, expected a path (", spec.help, ")"));
@@ -89,14 +108,7 @@ void assign(const Spec& spec, const std::string& text, Options& options) {
   } else if (const auto* list = std::get_if<std::vector<std::string> Options::*>(&spec.member)) {
     (options.**list).push_back(text);
   } else {
-    const auto& choices = spec.choices;
-    if (!choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end()) {
-      std::string all;
-      for (const std::string_view choice : choices)
-        all += cat(all.empty() ? "" : ", ", choice);
-      throw UsageError(
-          cat("--", spec.name, " is ", text, ", expected one of ", all, suggestion(text, choices)));
-    }
+    expect_choice(spec, text);
     options.*std::get<std::string Options::*>(spec.member) = text;
   }
 }
@@ -205,6 +217,20 @@ void check_switches(Command command, std::span<const std::string> arguments) {
   }
 }
 
+/// "; did you mean --profile=20" when `word` follows an option that takes its value only so, or "".
+std::string value_suggestion(Command command, const std::vector<std::string>& arguments,
+                             std::string_view word) {
+  for (const Spec& spec : specs()) {
+    if (!belongs(spec, command) || spec.implied.empty()) continue;
+    const std::string name = cat("--", spec.name), pair[] = {name, std::string(word)};
+    if (std::search(arguments.begin(), arguments.end(), std::begin(pair), std::end(pair)) !=
+        arguments.end()) {
+      return cat("; did you mean ", name, "=", word);
+    }
+  }
+  return "";
+}
+
 /// A text of the parser with plain quotes.
 std::string with_plain_quotes(std::string text) {
   for (const std::string_view quote : {"\xe2\x80\x98", "\xe2\x80\x99"}) {
@@ -233,8 +259,8 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
         throw UsageError(cat("unknown option ", word, ", expected --", name));
       }
       if (!takes_run(command) || !options.run.empty()) {
-        throw UsageError(
-            cat("unexpected argument \"", word, "\" of ", name_of(command), ", expected options"));
+        throw UsageError(cat("unexpected argument \"", word, "\" of ", name_of(command),
+                             ", expected options", value_suggestion(command, spread, word)));
       }
       options.run = word;
     }

@@ -44,7 +44,8 @@ struct Options {
 
   std::int64_t layers = 4, heads = 4, width = 128, context = 128;
   double dropout = 0.0;
-  bool bias = true, recompute = false;
+  bool bias = true;
+  std::string recompute = "none";
   std::int64_t logit_rows = 0;
   std::string residual = "same";
 

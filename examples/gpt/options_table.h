@@ -25,6 +25,7 @@ struct Spec {
   double least = 0.0, most = 1e9;
   bool above_least = false;  // least itself is not allowed
   std::vector<std::string_view> choices = {};
+  bool is_list = false;           // of choices, with commas between
   std::string_view implied = {};  // value of the option without one, "--name"; then also "--name=V"
 };
 

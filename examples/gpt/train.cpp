@@ -383,15 +383,20 @@ std::int64_t logit_rows(const Options& options, std::int64_t padded_vocab) {
 }  // namespace
 
 GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
-  GptConfig config{.layers = static_cast<int>(options.layers),
-                   .heads = static_cast<int>(options.heads),
-                   .width = options.width,
-                   .context = options.context,
-                   .vocab = vocabulary_size,
-                   .dropout = options.dropout,
-                   .bias = options.bias,
-                   .wide_residual = options.residual == "f32",
-                   .recompute = options.recompute};
+  const auto recomputes = [&options](std::string_view what) {
+    return options.recompute.find(what) != std::string::npos;
+  };
+  GptConfig config{
+      .layers = static_cast<int>(options.layers),
+      .heads = static_cast<int>(options.heads),
+      .width = options.width,
+      .context = options.context,
+      .vocab = vocabulary_size,
+      .dropout = options.dropout,
+      .bias = options.bias,
+      .wide_residual = options.residual == "f32",
+      .recompute = {
+          .norm = recomputes("norm"), .gelu = recomputes("gelu"), .block = recomputes("block")}};
   config.logit_rows = logit_rows(options, config.padded_vocab());
   return config;
 }

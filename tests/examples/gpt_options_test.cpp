@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The command line of lamina-gpt: presets, config files, flags, mistakes.
 #include "examples/gpt/options.h"
+#include "examples/gpt/train.h"
 #include "tests/examples/gpt_case.h"
 
 #include <gmock/gmock.h>
@@ -76,6 +77,10 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
                                                        {"--profile=often"},
                                                        {"--profile", "20"},
                                                        {"--profile-depth", "-1"},
+                                                       {"--recompute=true"},
+                                                       {"--recompute="},
+                                                       {"--recompute=norm,"},
+                                                       {"--recompute", "norm"},
                                                        {"--config", "/"}};
   for (const std::vector<std::string>& arguments : wrong) {
     std::vector<std::string> all = {"train", "--out", "/nonexistent/never_made"};
@@ -93,6 +98,20 @@ TEST(GptOptions, ProfilesEveryFiftiethStepUnlessToldOtherwise) {
   EXPECT_EQ(parse({"--device", "cpu", "--profile=20"}).profile, 20);
   EXPECT_EQ(parse({"--device", "cpu", "--profile=0"}).profile, 0);
   EXPECT_THAT(run({"train", "--help"}).out, HasSubstr("--profile [=N(=50)]"));
+}
+
+TEST(GptOptions, RecomputesBlocksUnlessToldWhat) {
+  EXPECT_EQ(parse({"--device", "cpu"}).recompute, "none");
+  EXPECT_EQ(parse({"--device", "cpu", "--recompute"}).recompute, "block");
+  const GptConfig config = model_config(parse({"--device", "cpu", "--recompute=norm,gelu"}), 96);
+  EXPECT_TRUE(config.recompute.norm && config.recompute.gelu && !config.recompute.block);
+  EXPECT_THAT(run({"train", "--help"}).out, HasSubstr("--recompute [=LIST(=block)]"));
+  EXPECT_THAT(run({"train", "--steps", "5", "--recompute", "norm"}).errors,
+              HasSubstr("unexpected argument \"norm\" of train, expected options; did you mean "
+                        "--recompute=norm"));
+  EXPECT_THAT(run({"train", "--recompute=norm,gleu"}).errors,
+              HasSubstr("--recompute is norm,gleu, expected some of none, norm, gelu, block with "
+                        "commas between; did you mean gelu"));
 }
 
 TEST(GptOptions, RefusesHalfPrecisionOnTheCpu) {

@@ -215,11 +215,11 @@ TEST(Gpt, HasLogitsInEqualPartsWhereThereWouldBeMoreThanTwoToThe31) {
 
 /// The plan for a small model, and what must not change by making it.
 struct Planned {
-  explicit Planned(std::int64_t batch, bool recomputes = false, std::int64_t logit_rows = 0) {
+  explicit Planned(std::int64_t batch, Recompute recompute = {}, std::int64_t logit_rows = 0) {
     seed(6);
     GptConfig config = small_config();
     config.dropout = 0.1;
-    config.recompute = recomputes;
+    config.recompute = recompute;
     config.logit_rows = logit_rows;
     Gpt model(config);
     nn::AdamW optimizer(model.parameters(), {});
@@ -244,7 +244,7 @@ struct Planned {
 };
 
 TEST(GptMemoryPlan, IsWhatAStepNeeds) {
-  const Planned small(2), large(8), again(8, true), parts(8, false, 16);
+  const Planned small(2), large(8), again(8, {.block = true}), parts(8, {}, 16);
   EXPECT_EQ(large.plan.peak, large.step_peak);
   EXPECT_EQ(large.plan.batch, 8);
   EXPECT_EQ(large.plan.parameters.weights, large.plan.parameters.gradients);
@@ -262,6 +262,22 @@ TEST(GptMemoryPlan, IsWhatAStepNeeds) {
   EXPECT_LT(again.plan.peak, large.plan.peak);
   EXPECT_LE(large.plan.blocks + large.plan.rest + large.plan.head, large.plan.peak);
   EXPECT_THAT(large.plan.text(), HasSubstr("logits 64.5 KiB"));
+}
+
+TEST(GptMemoryPlan, LeavesOutWhatNormAndGeluMakeAgain) {
+  const Planned kept(8), norm(8, {.norm = true}), gelu(8, {.gelu = true});
+  const Planned all(8, {.norm = true, .gelu = true, .block = true}), block(8, {.block = true});
+  constexpr std::size_t kLayers = 2, kRows = 8U * 16U * 32U * sizeof(float);
+  EXPECT_EQ(kept.plan.blocks - norm.plan.blocks, kLayers * 2 * kRows);
+  EXPECT_EQ(kept.plan.rest - norm.plan.rest, kRows);  // the norm before the head
+  EXPECT_EQ(kept.plan.blocks - gelu.plan.blocks, kLayers * 4 * kRows);
+  EXPECT_EQ(kept.plan.rest, gelu.plan.rest);
+  EXPECT_EQ(block.plan.blocks, all.plan.blocks);
+  EXPECT_LT(norm.plan.peak, kept.plan.peak);
+  EXPECT_LT(gelu.plan.peak, kept.plan.peak);
+  EXPECT_LT(all.plan.peak, block.plan.peak);
+  for (const Planned* const planned : {&norm, &gelu, &all})
+    EXPECT_EQ(planned->plan.peak, planned->step_peak);
 }
 
 TEST(GptMemoryPlan, FindsTheLargestBatchThatFits) {

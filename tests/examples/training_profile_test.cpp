@@ -150,7 +150,7 @@ using CudaTrainingProfile = testing::CudaTest;
 TEST_F(CudaTrainingProfile, ChangesNoWeightAndCoversTheStep) {
   const TemporaryDirectory directory;
   const std::vector<std::vector<std::string>> kinds = {
-      {}, {"--eager"}, {"--accumulate", "2"}, {"--recompute"}};
+      {}, {"--eager"}, {"--accumulate", "2"}, {"--recompute"}, {"--recompute=norm,gelu"}};
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     std::vector<std::vector<json>> logs;
     for (const std::string every : {"0", "7"}) {
