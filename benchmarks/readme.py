@@ -55,7 +55,9 @@ def training():
 
 
 def layer_norm_cell(row):
-    """Lamina's time, and that of the fastest other implementation with its name."""
+    """Lamina's time, and that of the fastest other implementation with its name; "-": not measured."""
+    if row is None:
+        return "-"
     names = {"eager": "PyTorch", "compile": "torch.compile", "triton": "Triton", "liger": "Liger", "quack": "Quack"}
     ours = row["us"]["lamina"]["median"]
     others = {name: row["us"][name]["median"] for name in names if row["us"].get(name)}
@@ -69,7 +71,7 @@ def layer_norm():
     shapes = {}
     for row in document["rows"]:
         shapes.setdefault((row["dtype"], row["rows"], row["cols"]), {})[row["op"]] = row
-    rows = [(f"{dtype} {rows} x {cols}", *(layer_norm_cell(found[op]) for op in ops),
+    rows = [(f"{dtype} {rows} x {cols}", *(layer_norm_cell(found.get(op)) for op in ops),
              f"{found['forward']['copy']['median'] / found['forward']['us']['lamina']['median']:.0%}")
             for (dtype, rows, cols), found in shapes.items()]
     header = ("rows x cols", *(f"{title}, µs" for title in ops.values()), "forward / copy")

@@ -153,6 +153,8 @@ class CudaRecomputedOutput : public testing::CudaTestWith<Case> {};
 
 TEST_P(CudaRecomputedOutput, GivesTheBitsOfTheOneThatIsKept) {
   for (const DType rows : {DType::f32, DType::bf16}) {
+    // There the one that is kept is that of the product before it was rounded.
+    if (GetParam().name == "linear_gelu" && rows != DType::f32) continue;
     for (const DType stream : {rows, DType::f32}) {
       const Type type{rows, stream, testing::kCuda};
       EXPECT_EQ(train(GetParam(), type, Output::recomputed), train(GetParam(), type, Output::kept));
