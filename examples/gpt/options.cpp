@@ -76,20 +76,24 @@ bool names_path(const Spec& spec) {
          spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory";
 }
 
+/// One of the choices; of a list the first one, or some of the others with commas between.
 void expect_choice(const Spec& spec, const std::string& text) {
   const auto& choices = spec.choices;
-  if (choices.empty()) return;
+  if (choices.empty() || text == choices.front()) return;
+  const auto first = choices.begin() + (spec.is_list ? 1 : 0);
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end =
         spec.is_list ? std::min(text.find(',', begin), text.size()) : text.size();
     const std::string_view word = std::string_view(text).substr(begin, end - begin);
-    if (std::find(choices.begin(), choices.end(), word) == choices.end()) {
+    if (std::find(first, choices.end(), word) == choices.end()) {
       std::string all;
-      for (const std::string_view choice : choices)
-        all += cat(all.empty() ? "" : ", ", choice);
-      throw UsageError(cat("--", spec.name, " is ", text, ", expected ",
-                           spec.is_list ? "some of " : "one of ", all,
-                           spec.is_list ? " with commas between" : "", suggestion(word, choices)));
+      for (auto choice = first; choice != choices.end(); ++choice)
+        all += cat(all.empty() ? "" : ", ", *choice);
+      const std::string expected =
+          spec.is_list ? cat(choices.front(), " or some of ", all, " with commas between")
+                       : cat("one of ", all);
+      throw UsageError(cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected ",
+                           expected, word == choices.front() ? "" : suggestion(word, choices)));
     }
     begin = end + 1;
   }

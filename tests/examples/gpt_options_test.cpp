@@ -110,8 +110,12 @@ TEST(GptOptions, RecomputesBlocksUnlessToldWhat) {
               HasSubstr("unexpected argument \"norm\" of train, expected options; did you mean "
                         "--recompute=norm"));
   EXPECT_THAT(run({"train", "--recompute=norm,gleu"}).errors,
-              HasSubstr("--recompute is norm,gleu, expected some of none, norm, gelu, block with "
+              HasSubstr("--recompute is norm,gleu, expected none or some of norm, gelu, block with "
                         "commas between; did you mean gelu"));
+  for (const std::string value : {"none,norm", "norm,", "", "BLOCK"}) {
+    EXPECT_THAT(run({"train", "--recompute=" + value}).errors,
+                HasSubstr(", expected none or some of norm, gelu, block with commas between"));
+  }
 }
 
 TEST(GptOptions, RefusesHalfPrecisionOnTheCpu) {
