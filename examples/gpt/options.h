@@ -56,7 +56,8 @@ struct Options {
 
   std::string out;
   std::int64_t eval_every = 250, eval_batches = 20;
-  std::int64_t log_every = 0;                   // 0: 10 on the CPU, 50 on CUDA
+  std::int64_t log_every = 0;  // 0: 10 on the CPU, 50 on CUDA
+  std::string metrics = "none";
   std::int64_t profile = 0, profile_depth = 0;  // steps between samples, 0: none; levels, 0: all
   bool profile_fold = true, eager = false;
   std::string gemm_plans = "auto";

@@ -112,6 +112,16 @@ const std::vector<Spec>& specs() {
        1e6},
       {"Output", "log-every", "N", "steps between log lines; 0: 10 on the CPU, 50 on CUDA", kTrain,
        &O::log_every},
+      one_of(
+          {.group = "Output",
+           .name = "metrics",
+           .value = "LIST",
+           .help = "the numbers of log.jsonl in other forms, too: csv or tensorboard; both with a "
+                   "comma between",
+           .commands = kTrain,
+           .member = &O::metrics,
+           .is_list = true},
+          "none|csv|tensorboard"),
       {"Output", "gemm-report", "", "on CUDA: table of the matrix products and what was chosen",
        kTrain, &O::gemm_report},
       {.group = "Output",

@@ -12,6 +12,7 @@
 #include "examples/gpt/log.h"
 #include "examples/gpt/machine.h"
 #include "examples/gpt/memory_plan.h"
+#include "examples/gpt/metrics.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/training_profile.h"
 #include "examples/gpt/training_step.h"
@@ -92,6 +93,7 @@ class Trainer {
     }
     directory_ = make_run_directory(options_);
     log_.emplace(directory_ / "log.jsonl");
+    metrics_.emplace(directory_, options_.metrics);
     try {
       return train();
     } catch (const std::exception& error) {
@@ -228,6 +230,7 @@ class Trainer {
       record["excess"] = loss - *known;
     }
     log_->write(record);
+    metrics_->write(record);
     const double left = static_cast<double>(options_.steps - step_) * smooth_ms_ / 1e3;
     live_.update(
         cat(fixed(100.0 * static_cast<double>(step_) / static_cast<double>(options_.steps), 0),
@@ -264,6 +267,7 @@ class Trainer {
       record["skills"] = last_.skills();
     }
     log_->write(record);
+    metrics_->write(record);
     live_.print_bold(cat("step ", step_, "  ", last_.text(), is_best ? "  best" : ""));
     if (is_best) {
       best_ = last_.loss.mean;
@@ -360,6 +364,7 @@ class Trainer {
   MemoryPlan plan_;
   fs::path directory_;
   std::optional<RunLog> log_;
+  std::optional<Metrics> metrics_;
 
   std::int64_t step_ = 0, unlogged_ = 0;
   Evaluation last_;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/event_file.h"
+
+#include "core/error.h"
+#include "core/text.h"
+
+#include <array>
+#include <bit>
+#include <chrono>
+#include <climits>
+#include <string_view>
+#include <unistd.h>
+
+namespace lamina::gpt {
+namespace {
+
+// ---- checksums
+
+/// Of each byte, the remainder by the polynomial of CRC-32C (RFC 3720, section 12.1), bits
+/// reversed.
+constexpr std::array<std::uint32_t, 256> crc_table() {
+  std::array<std::uint32_t, 256> table{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    std::uint32_t rest = byte;
+    for (int bit = 0; bit < 8; ++bit)
+      rest = rest >> 1 ^ (rest % 2 == 1 ? 0x82f63b78U : 0U);
+    table[byte] = rest;
+  }
+  return table;
+}
+
+std::uint32_t crc32c(std::string_view bytes) {
+  static constexpr std::array<std::uint32_t, 256> kTable = crc_table();
+  std::uint32_t crc = ~0U;
+  for (const char byte : bytes)
+    crc = crc >> 8 ^ kTable[(crc ^ static_cast<unsigned char>(byte)) % 256];
+  return ~crc;
+}
+
+/// As the records hold it, so that a checksum of a checksum is no special case.
+std::uint32_t masked_crc(std::string_view bytes) {
+  return std::rotr(crc32c(bytes), 15) + 0xa282ead8U;
+}
+
+// ---- protocol buffers: https://protobuf.dev/programming-guides/encoding
+
+void put_fixed(std::string& to, std::uint64_t value, int bytes) {
+  for (int i = 0; i < bytes; ++i)
+    to += static_cast<char>(value >> 8 * i);
+}
+
+void put_varint(std::string& to, std::uint64_t value) {
+  for (; value > 0x7f; value >>= 7)
+    to += static_cast<char>(value | 0x80);
+  to += static_cast<char>(value);
+}
+
+enum Wire : std::uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+
+void put_key(std::string& to, int field, Wire wire) {
+  put_varint(to, static_cast<std::uint64_t>(field) << 3 | wire);
+}
+
+void put_bytes(std::string& to, int field, std::string_view bytes) {
+  put_key(to, field, kBytes);
+  put_varint(to, bytes.size());
+  to += bytes;
+}
+
+std::string event(double wall_seconds) {
+  std::string to;
+  put_key(to, 1, kFixed64);
+  put_fixed(to, std::bit_cast<std::uint64_t>(wall_seconds), 8);
+  return to;
+}
+
+std::string framed(std::string_view data) {
+  std::string length, record;
+  put_fixed(length, data.size(), 8);
+  record = length;
+  put_fixed(record, masked_crc(length), 4);
+  record += data;
+  put_fixed(record, masked_crc(data), 4);
+  return record;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::filesystem::path file_in(const std::filesystem::path& directory) {
+  std::array<char, HOST_NAME_MAX + 1> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) host = {"host"};
+  return directory / cat("events.out.tfevents.", static_cast<std::int64_t>(now()), ".", host.data(),
+                         ".", getpid());
+}
+
+}  // namespace
+
+std::string event_record(double wall_seconds, std::int64_t step, std::span<const Scalar> scalars) {
+  std::string summary;
+  for (const Scalar& scalar : scalars) {
+    std::string value;
+    put_bytes(value, 1, scalar.tag);
+    put_key(value, 2, kFixed32);
+    put_fixed(value, std::bit_cast<std::uint32_t>(static_cast<float>(scalar.value)), 4);
+    put_bytes(summary, 1, value);
+  }
+  std::string data = event(wall_seconds);
+  put_key(data, 2, kVarint);
+  put_varint(data, static_cast<std::uint64_t>(step));
+  put_bytes(data, 5, summary);
+  return framed(data);
+}
+
+EventFile::EventFile(const std::filesystem::path& directory)
+    : path_(file_in(directory)), file_(path_, std::ios::binary) {
+  if (!file_) throw Error(cat("log: ", path_.string(), " cannot be written"));
+  std::string version = event(now());
+  put_bytes(version, 3, "brain.Event:2");
+  append(framed(version));
+}
+
+void EventFile::write(std::int64_t step, std::span<const Scalar> scalars) {
+  append(event_record(now(), step, scalars));
+}
+
+void EventFile::append(const std::string& record) {
+  file_ << record << std::flush;
+  if (!file_) throw Error(cat("log: writing ", path_.string(), " failed (is the disk full?)"));
+}
+
+}  // namespace lamina::gpt

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Scalars for TensorBoard: a file of records, each an Event of its protocol buffers.
+// https://github.com/tensorflow/tensorboard, tensorboard/compat/proto/{event,summary}.proto
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <string>
+
+namespace lamina::gpt {
+
+struct Scalar {
+  std::string tag;  // "train/loss": what stands before the slash groups plots
+  double value;
+};
+
+/// One record: length, its checksum, the Event, its checksum.
+std::string event_record(double wall_seconds, std::int64_t step, std::span<const Scalar> scalars);
+
+/// Written through at once, so that a run that dies leaves every record.
+class EventFile {
+ public:
+  /// A new file in `directory`, named as TensorBoard looks for it. Throws Error with its path.
+  explicit EventFile(const std::filesystem::path& directory);
+
+  /// Throws Error when the disk is full.
+  void write(std::int64_t step, std::span<const Scalar> scalars);
+
+ private:
+  void append(const std::string& record);
+
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+}  // namespace lamina::gpt
