@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# lamina_options: language level, warnings, sanitizers and CUDA settings of every target.
+# lamina_headers: what a program that includes Lamina's headers is compiled with.
+# lamina_options: warnings, sanitizers and CUDA settings of Lamina's own targets, and of no others.
 # lamina_layer(): one static library per folder.
 set(LAMINA_HAS_CUDA FALSE)
 set(LAMINA_LEAST_CUDA 12.4)  # C++20 with the features used here; Debian and Ubuntu ship older ones
@@ -21,10 +22,12 @@ if(NOT LAMINA_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+add_library(lamina_headers INTERFACE)
+target_compile_features(lamina_headers INTERFACE cxx_std_20)
+target_include_directories(lamina_headers INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(lamina_headers INTERFACE LAMINA_WITH_CUDA=$<BOOL:${LAMINA_HAS_CUDA}>)
+
 add_library(lamina_options INTERFACE)
-target_compile_features(lamina_options INTERFACE cxx_std_20)
-target_include_directories(lamina_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_definitions(lamina_options INTERFACE LAMINA_WITH_CUDA=$<BOOL:${LAMINA_HAS_CUDA}>)
 target_compile_options(lamina_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wno-missing-field-initializers>
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wshadow=local>)
@@ -65,5 +68,6 @@ function(lamina_layer name)
   add_library(lamina_${name} STATIC ${arg_SOURCES})
   add_library(lamina::${name} ALIAS lamina_${name})
   set_target_properties(lamina_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  target_link_libraries(lamina_${name} PUBLIC lamina_options ${arg_DEPENDS})
+  target_link_libraries(lamina_${name} PUBLIC lamina_headers ${arg_DEPENDS}
+                                       PRIVATE lamina_options)
 endfunction()
