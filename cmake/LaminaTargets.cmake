@@ -2,6 +2,7 @@
 # lamina_headers: what a program that includes Lamina's headers is compiled with.
 # lamina_options: warnings, sanitizers and CUDA settings of Lamina's own targets, and of no others.
 # lamina_layer(): one static library per folder.
+include(GNUInstallDirs)
 set(LAMINA_HAS_CUDA FALSE)
 set(LAMINA_LEAST_CUDA 12.4)  # C++20 with the features used here; Debian and Ubuntu ship older ones
 if(NOT LAMINA_CUDA STREQUAL "OFF")
@@ -23,8 +24,10 @@ if(NOT LAMINA_CUDA STREQUAL "OFF")
 endif()
 
 add_library(lamina_headers INTERFACE)
+set_target_properties(lamina_headers PROPERTIES EXPORT_NAME headers)
 target_compile_features(lamina_headers INTERFACE cxx_std_20)
-target_include_directories(lamina_headers INTERFACE ${PROJECT_SOURCE_DIR})
+target_include_directories(lamina_headers INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/lamina>)
 target_compile_definitions(lamina_headers INTERFACE LAMINA_WITH_CUDA=$<BOOL:${LAMINA_HAS_CUDA}>)
 
 add_library(lamina_options INTERFACE)
@@ -67,7 +70,7 @@ function(lamina_layer name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS")
   add_library(lamina_${name} STATIC ${arg_SOURCES})
   add_library(lamina::${name} ALIAS lamina_${name})
-  set_target_properties(lamina_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(lamina_${name} PROPERTIES EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(lamina_${name} PUBLIC lamina_headers ${arg_DEPENDS}
-                                       PRIVATE lamina_options)
+                                       PRIVATE $<BUILD_INTERFACE:lamina_options>)
 endfunction()
