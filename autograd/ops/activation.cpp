@@ -7,11 +7,7 @@
 namespace lamina {
 namespace {
 
-Tensor activated(const Tensor& x, kernels::ActivationKind kind) {
-  const Tensor y = empty_like(x);
-  launch(stream_of(x), kernels::Activation{.x = rows(x), .y = rows(y), .kind = kind});
-  return y;
-}
+using ops::activated;
 
 Var activation(std::string_view op, const Var& input, kernels::ActivationKind kind,
                Output output = Output::kept) {

@@ -64,11 +64,7 @@ void give_bias_gradient(const Tensor& dy, Grads& grads) {
 }
 
 Tensor gelu_of(const Tensor& before) {
-  const Tensor y = empty_like(before);
-  launch(stream_of(before),
-         kernels::Activation{
-             .x = rows(before), .y = rows(y), .kind = kernels::ActivationKind::gelu_tanh});
-  return y;
+  return ops::activated(before, kernels::ActivationKind::gelu_tanh);
 }
 
 /// The gradient of the pre-activation, in the memory of dy where nobody else holds it. The same

@@ -47,6 +47,12 @@ Tensor row_strided(const Tensor& tensor) {
   return collapses ? tensor : tensor.contiguous();
 }
 
+Tensor activated(const Tensor& x, kernels::ActivationKind kind) {
+  const Tensor y = empty_like(x);
+  launch(stream_of(x), kernels::Activation{.x = rows(x), .y = rows(y), .kind = kind});
+  return y;
+}
+
 TypedSlot::TypedSlot(Grads& grads, int i, DType dtype) : slot_(grads.slot(i)) {
   const Tensor& dst = slot_.dst;
   if (dst && dst.dtype() != dtype) buffer_ = empty(dst.shape(), dtype, dst.device());

@@ -5,6 +5,7 @@
 
 #include "autograd/record.h"
 #include "core/expect.h"
+#include "core/kernels/elementwise.h"
 #include "core/launch.h"
 #include "core/tensor.h"
 
@@ -27,6 +28,9 @@ void expect_norm_parameter(std::string_view op, std::string_view name, const Ten
 
 /// The tensor if rows() accepts it, else a contiguous copy.
 Tensor row_strided(const Tensor& tensor);
+
+/// The activation function of each element.
+Tensor activated(const Tensor& x, kernels::ActivationKind kind);
 
 /// Whether an AllowTf32 lives in this thread.
 bool tf32_allowed();

@@ -182,7 +182,7 @@ void apply_preset(Command command, std::string_view preset, Options& options) {
   if (preset == "toy-cpu") {
     options.corpus = "easy";
     options.layers = 4, options.heads = 4, options.width = 128, options.context = 128;
-    options.batch = 16, options.steps = 1600, options.eval_every = 400;
+    options.batch = 16, options.steps = 1000, options.eval_every = 250;
     options.lr = 2e-3, options.min_lr = 2e-4, options.warmup = 50;
     options.eval_batches = 20, options.samples = 8;
   } else if (preset == "toy") {
