@@ -82,7 +82,7 @@ template <>
 inline constexpr unsigned kOnes<__nv_bfloat16> = 0x3f803f80U;
 
 /// kWidth elements of a weight or bias in their own type.
-template <class W, int kWidth>
+template <class W, int kWidth, device::Keep kKeep = device::Keep::cached>
 class Parameters {
  public:
   /// Reads them; `fill` in each word when there is no such operand or `valid` is false.
@@ -91,8 +91,7 @@ class Parameters {
     const W* const from = static_cast<const W*>(parameter.data) + col;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
-      pieces_[i] =
-          device::load_pack_if<kPiece, device::Keep::cached>(from + i * kPiece, is_there, fill);
+      pieces_[i] = device::load_pack_if<kPiece, kKeep>(from + i * kPiece, is_there, fill);
     }
   }
 

@@ -13,6 +13,8 @@
 
 namespace lamina::kernels::row_norm {
 
+inline constexpr int kWideThreads = tuning::kWideHeld.block_threads;
+
 /// Blocks of kMaxThreads that can share a multiprocessor, which bounds the registers of a thread:
 /// as many as none of them spills.
 template <class T, class W, bool kResidual, int kWidth, int kPacks>
@@ -53,20 +55,24 @@ inline unsigned rows_ahead(const RowPolicy& policy, const RowProblem& problem) {
 /// blockDim.y rows per block (one if it takes more than a warp each). One pass over the elements,
 /// around a guess of the mean; a second one, around the mean that the first found, for rows whose
 /// guess was bad.
-template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks>
-__global__ void __launch_bounds__(kMaxThreads, forward_blocks<T, W, kResidual, kWidth, kPacks>())
+template <class T, class S, class W, Norm kNorm, bool kResidual, int kWidth, int kPacks,
+          bool kWide = false>
+__global__ void __launch_bounds__(kWide ? kWideThreads : kMaxThreads,
+                                  kWide ? 1 : forward_blocks<T, W, kResidual, kWidth, kPacks>())
     forward(const LayerNorm args, const DropMask mask, const ForwardScalars scalars) {
   using X = std::conditional_t<kResidual, T, S>;
   using device::Keep;
   __shared__ typename RowSum<RowReach::block>::Scratch scratch;
   RowSum<RowReach::block> row_sum(scratch);
-  const RowThreads threads = RowThreads::of_block<RowReach::block>();
+  RowThreads threads = RowThreads::of_block<RowReach::block>();
+  if constexpr (kWide) threads.count = kWideThreads;  // known offsets take no registers
   prefetch_parameters<W, kWidth>(args.weight, args.bias);
   wait_for_previous_kernel();
   start_next_kernel();
 
   const auto rows = static_cast<unsigned>(args.x.rows);
-  const unsigned row = static_cast<unsigned>(threads.group) * blockDim.y + threadIdx.y;
+  const unsigned row =
+      kWide ? blockIdx.x : static_cast<unsigned>(threads.group) * blockDim.y + threadIdx.y;
   if (threads.index == 0) prefetch_row_ahead<X, S, kResidual>(args, scalars, row);
   const int cols = row < rows ? static_cast<int>(args.x.cols) : 0;  // barriers: no exit
   const std::int64_t own = threads.index * kWidth;                  // column of the first pack
@@ -140,16 +146,17 @@ __global__ void __launch_bounds__(kMaxThreads, forward_blocks<T, W, kResidual, k
   const float shift = -moments.offset * rstd;
   if (threads.index == 0 && cols > 0) write_moments(args, row, moments, rstd);
   T* const y = row_of<T>(args.y, row) + own;
+  using Affine = Parameters<W, kWidth, kWide ? Keep::in_order : Keep::cached>;
   constexpr int kChunk = kPacks * kWidth >= 32 ? 1 : 2;  // parameters on their way at a time
 #pragma unroll
   for (int begin = 0; begin < kPacks; begin += kChunk) {
-    Parameters<W, kWidth> weights[kChunk];
-    Parameters<W, kWidth> biases[kChunk];
+    Affine weights[kChunk];
+    Affine biases[kChunk];
 #pragma unroll
     for (int p = 0; p < kChunk; ++p) {
       const int col = threads.column<kWidth>(begin + p);
-      weights[p] = Parameters<W, kWidth>(args.weight, col, col < cols, kOnes<W>);
-      biases[p] = Parameters<W, kWidth>(args.bias, col, col < cols, 0);
+      weights[p] = Affine(args.weight, col, col < cols, kOnes<W>);
+      biases[p] = Affine(args.bias, col, col < cols, 0);
     }
 #pragma unroll
     for (int p = begin; p < std::min(begin + kChunk, kPacks); ++p) {
@@ -256,6 +263,11 @@ ForwardKernel forward_kernel(const RowPolicy& policy, bool has_vectors) {
   }
   switch (policy.variant) {
     case RowVariant::held:
+      if constexpr (!kResidual) {
+        if (policy == tuning::kWideHeld) {
+          return forward<T, S, W, kNorm, false, kVector, tuning::kWideHeld.packs, true>;
+        }
+      }
       return with_elements.template operator()<kVector, 4, 8, 12, 16, 24, 32>();
     case RowVariant::cluster:
       if constexpr (std::is_same_v<T, S>) {  // else there are too few registers

@@ -107,10 +107,9 @@ __device__ __forceinline__ void write_moments(const LayerNorm& args, std::int64_
 }
 
 /// (x - center) * rstd + shift, scaled and shifted; shift is (center - mean) * rstd.
-template <class W, int kWidth>
+template <class Parameters, int kWidth>
 __device__ __forceinline__ void normalise(float (&centred)[kWidth], float rstd, float shift,
-                                          const Parameters<W, kWidth>& weights,
-                                          const Parameters<W, kWidth>& biases) {
+                                          const Parameters& weights, const Parameters& biases) {
   float weight[kWidth];
   float bias[kWidth];
   weights.get(weight);

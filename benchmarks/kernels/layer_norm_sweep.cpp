@@ -52,7 +52,7 @@ struct Space {
 };
 
 const std::vector<Space> kForwardSpace = {
-    {RowVariant::held, {1, 2, 3, 4, 6, 8}, {32, 64, 128, 256, 512}, {1}, {0}, {0}},
+    {RowVariant::held, {1, 2, 3, 4, 6, 8}, {32, 64, 128, 256, 512, 1024}, {1}, {0}, {0}},
     {RowVariant::ring, {0}, {256, 512}, {1}, {2, 3}, {1, 2, 3}},
     {RowVariant::cluster, {2, 4, 8}, {128, 256, 512}, {1, 2, 4, 8}, {3, 4}, {1, 2, 3, 4}},
     {RowVariant::streamed, {0}, {128, 256, 512}, {1}, {0}, {0}}};

@@ -101,10 +101,19 @@ __device__ __forceinline__ Pack<T, kWidth> load_pack(const T* from) {
   return pack;
 }
 
-/// How a load treats the first-level cache: keeps what it reads there, or leaves room for others.
-/// What is cached must not be written while the kernel runs, nor by one that start_next_kernel()
-/// lets it overlap.
-enum class Keep : std::uint8_t { cached, streamed };
+/// How a load treats the first-level cache: keeps what it reads there, or leaves room for others
+/// (streamed). What is cached must not be written while the kernel runs, nor by one that
+/// start_next_kernel() lets it overlap, and may be read ahead of earlier writes to elsewhere, which
+/// takes registers; in_order is not.
+enum class Keep : std::uint8_t { cached, in_order, streamed };
+
+#define LAMINA_LOAD_IF(statement, load)                                                      \
+  statement(                                                                                 \
+      "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"                                      \
+      "mov.b32 %0, %6;\n\tmov.b32 %1, %6;\n\tmov.b32 %2, %6;\n\tmov.b32 %3, %6;\n\t@p " load \
+      ".v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"                                                 \
+      : "=&r"(words.x), "=&r"(words.y), "=&r"(words.z), "=&r"(words.w)                       \
+      : "l"(from), "r"(static_cast<int>(valid)), "r"(fill))
 
 /// Reads kWidth elements if `valid`, else gives `fill` in each 32-bit word; without a branch for 16
 /// bytes.
@@ -115,18 +124,11 @@ __device__ __forceinline__ Pack<T, kWidth> load_pack_if(const T* from, bool vali
   if constexpr (sizeof(pack) == 16) {
     uint4 words;
     if constexpr (kKeep == Keep::streamed) {
-      asm volatile(
-          "{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"
-          "mov.b32 %0, %6;\n\tmov.b32 %1, %6;\n\tmov.b32 %2, %6;\n\tmov.b32 %3, %6;\n\t"
-          "@p ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
-          : "=&r"(words.x), "=&r"(words.y), "=&r"(words.z), "=&r"(words.w)
-          : "l"(from), "r"(static_cast<int>(valid)), "r"(fill));
+      LAMINA_LOAD_IF(asm volatile, "ld.global.L1::no_allocate");
+    } else if constexpr (kKeep == Keep::in_order) {
+      LAMINA_LOAD_IF(asm volatile, "ld.global");
     } else {
-      asm("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %5, 0;\n\t"
-          "mov.b32 %0, %6;\n\tmov.b32 %1, %6;\n\tmov.b32 %2, %6;\n\tmov.b32 %3, %6;\n\t"
-          "@p ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];\n\t}"
-          : "=&r"(words.x), "=&r"(words.y), "=&r"(words.z), "=&r"(words.w)
-          : "l"(from), "r"(static_cast<int>(valid)), "r"(fill));
+      LAMINA_LOAD_IF(asm, "ld.global.nc");
     }
     __builtin_memcpy(&pack, &words, sizeof(pack));
   } else if (valid) {
@@ -142,6 +144,8 @@ __device__ __forceinline__ Pack<T, kWidth> load_pack_if(const T* from, bool vali
   }
   return pack;
 }
+
+#undef LAMINA_LOAD_IF
 
 /// Writes kWidth elements if `valid`; without a branch for 16 bytes.
 template <class T, int kWidth>

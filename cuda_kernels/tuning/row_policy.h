@@ -10,7 +10,7 @@
 
 namespace lamina::kernels::tuning {
 
-inline constexpr int kMaxRowThreads = 512;  // per block, of every row kernel
+inline constexpr int kMaxRowThreads = 512;  // per block, of every row kernel but one
 inline constexpr int kMaxRowCluster = 8;    // blocks, of every GPU that has clusters
 inline constexpr int kMaxBlocksPerSm = 32;  // of every GPU
 
@@ -59,7 +59,7 @@ struct RowPolicy {
 
   /// Threads of one block that own a row: a power of two up to 32, or a multiple of 32.
   constexpr int threads_per_row(const RowProblem& problem) const {
-    if (packs == 0) return block_threads;
+    if (packs == 0 || block_threads > kMaxRowThreads) return block_threads;
     const std::int64_t span = std::int64_t{packs} * problem.width() * cluster;
     constexpr std::int64_t kTooMany = 1 << 20;  // more than any block has
     const std::int64_t threads = std::min((problem.cols + span - 1) / span, kTooMany);
@@ -75,6 +75,11 @@ struct RowPolicy {
                                           : std::max(1, block_threads / threads_per_row(problem));
   }
 };
+
+/// The held variant with as many threads as a block can have, all of them in each block: for rows
+/// that are longer than kMaxRowThreads can hold, and where half the registers are enough.
+inline constexpr RowPolicy kWideHeld{
+    .variant = RowVariant::held, .packs = 4, .block_threads = 1024};
 
 /// Bytes of shared memory that a block may have, beside what the row kernels declare (4 KiB).
 constexpr int shared_limit(int sm) {
@@ -150,6 +155,10 @@ constexpr bool has_legal_shape(const RowPolicy& policy, const RowProblem& proble
 /// True when there is a forward kernel for the policy and it can do the problem.
 constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& problem) {
   constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kSingle[] = {8};
+  if (policy == kWideHeld) {
+    const int room = policy.block_threads * policy.packs * problem.width();
+    return problem.has_vectors && !problem.has_residual && problem.cols <= room;
+  }
   if (!detail::has_legal_shape(policy, problem)) return false;
   const int elements = policy.packs * problem.width();  // per thread and row
   if (policy.variant == RowVariant::ring || policy.variant == RowVariant::cluster) {

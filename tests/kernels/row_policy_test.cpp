@@ -71,6 +71,7 @@ std::vector<RowPolicy> forward_policies() {
     for (const int threads : {128, 512})
       policies.push_back({.variant = RowVariant::held, .packs = packs, .block_threads = threads});
   }
+  policies.push_back(kernels::tuning::kWideHeld);
   for (const int stages : {2, 3}) {
     policies.push_back({.variant = RowVariant::ring,
                         .block_threads = stages == 3 ? 512 : 128 * stages,

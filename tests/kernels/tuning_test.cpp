@@ -82,6 +82,9 @@ static_assert(cluster(2, 4).threads_per_row(bf16_rows(32768)) == 512);
 // A policy is legal up to the last column that its threads have room for.
 static_assert(is_legal_forward(held(4, 128), bf16_rows(4096)));
 static_assert(!is_legal_forward(held(4, 128), bf16_rows(4104)));
+static_assert(is_legal_forward(held(4, 1024), bf16_rows(32768)));
+static_assert(!is_legal_forward(held(4, 1024), bf16_rows(32776)));
+static_assert(!is_legal_forward(held(3, 1024), bf16_rows(8192)));
 static_assert(is_legal_backward(ring(2, 512, 2), bf16_rows(8192)));
 static_assert(!is_legal_backward(ring(2, 512, 2), bf16_rows(8200)));
 static_assert(is_legal_backward(cluster(2, 8), bf16_rows(65536)));
@@ -146,8 +149,8 @@ std::string defect_of(Pass pass, const RowPolicy& policy, const RowProblem& prob
   if (threads <= 0) return "no thread for a row";
   const int rows = policy.rows_per_block(problem);
   const int block = threads * rows;
-  if (block < 32 || block > kMaxRowThreads || block % 32 != 0)
-    return cat("a block of ", block, " threads");
+  const int most = policy == kWideHeld ? 1024 : kMaxRowThreads;
+  if (block < 32 || block > most || block % 32 != 0) return cat("a block of ", block, " threads");
   const bool is_within_warp = threads < 32 && (threads & (threads - 1)) == 0;
   if (!is_within_warp && threads % 32 != 0) return cat(threads, " threads per row");
   if (policy.cluster < 1 || policy.cluster > kMaxRowCluster) return "the size of the cluster";
