@@ -18,8 +18,7 @@ from gpt_cases import CASES, TITLES
 from gpt_floor import parts
 
 FILES = ("README.md", "docs/performance.md")
-STEPS = "nvidia-h200/training_step.json"
-NO_STEPS = f"Not measured yet: there is no benchmarks/results/{STEPS}."
+STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_large.json")
 END = "<!-- end -->"
 
 
@@ -99,18 +98,17 @@ def origin(document):
 
 
 def steps():
-    """What benchmarks/training_step.py measured, or None before it has."""
-    return load(STEPS) if (ROOT / "benchmarks" / "results" / STEPS).exists() else None
+    """What benchmarks/training_step.py measured."""
+    return [load(name) for name in STEPS]
 
 
 def training_step():
     """Lamina beside the fastest PyTorch, by case."""
-    document = steps()
-    if not document:
-        return NO_STEPS
+    documents = steps()
+    measured = [row for document in documents for row in document["rows"]]
     rows = []
     for case in CASES:
-        ours, peer = (fastest(document["rows"], case, name) for name in ("lamina", "pytorch"))
+        ours, peer = (fastest(measured, case, name) for name in ("lamina", "pytorch"))
         if not ours:
             continue
         ratio = f"{peer['ms']['median'] / ours['ms']['median']:.2f}" if peer else ""
@@ -120,18 +118,16 @@ def training_step():
                      f"{milliseconds(peer)} {peer['variant']}" if peer else "", ratio, memory))
     header = ("model, batch", "Lamina, ms/step", "tokens/s", "MFU of measured / datasheet peak",
               "fastest PyTorch measured, ms/step", "times faster", "peak memory, GiB")
-    return "\n".join([table(header, rows), "", origin(document)])
+    return "\n\n".join([table(header, rows), *map(origin, documents)])
 
 
 def training_step_variants():
     """Every variant of every case, in ms per step."""
-    document = steps()
-    if not document:
-        return NO_STEPS
-    variants = list(dict.fromkeys((row["implementation"], row["variant"]) for row in document["rows"]))
-    cases = [case for case in CASES if any(row["case"] == case for row in document["rows"])]
+    measured = [row for document in steps() for row in document["rows"]]
+    variants = list(dict.fromkeys((row["implementation"], row["variant"]) for row in measured))
+    cases = [case for case in CASES if any(row["case"] == case for row in measured)]
     rows = [(f"{implementation} {variant}",
-             *(milliseconds(fastest(document["rows"], case, implementation, variant)) for case in cases))
+             *(milliseconds(fastest(measured, case, implementation, variant)) for case in cases))
             for implementation, variant in variants]
     return table(("ms/step", *(TITLES[case] for case in cases)), rows)
 

@@ -4,6 +4,7 @@
 Needs of each beside PyTorch: lamina: liblamina_kernels.so (examples/pytorch/lamina_kernels.py says where);
 triton: triton; liger: liger-kernel; quack: quack-kernels. They are imported when an object is made.
 """
+import importlib
 import importlib.metadata
 import pathlib
 import sys
@@ -194,8 +195,7 @@ class Liger(Implementation):
 class Quack(Implementation):
     def __init__(self):
         super().__init__()
-        from quack import rmsnorm
-        self.ops = rmsnorm
+        self.ops = importlib.import_module("quack.rmsnorm")  # quack.rmsnorm is also a function
         self.note = f"quack-kernels {importlib.metadata.version('quack-kernels')}, weight and bias in f32"
 
     def forward(self, s):

@@ -129,7 +129,7 @@ class Reports(unittest.TestCase):
             plots.draw(document(ROWS[-1:]))
 
     def test_tables_compare_with_the_fastest_peer(self):
-        with mock.patch.object(readme, "steps", return_value=document(ROWS)):
+        with mock.patch.object(readme, "steps", return_value=[document(ROWS[:1]), document(ROWS[1:])]):
             text, variants = readme.training_step(), readme.training_step_variants()
         self.assertIn("| **25.00 (25.00 to 25.00)** | 655 k |", text)
         self.assertIn("| 30.00 (30.00 to 30.00) compile-cudnn | 1.20 |", text)
