@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "examples/gpt/crc32c.h"
 
 #include <array>
 #include <bit>
@@ -15,27 +16,6 @@ namespace lamina::gpt {
 namespace {
 
 // ---- checksums
-
-/// Of each byte, the remainder by the polynomial of CRC-32C (RFC 3720, section 12.1), bits
-/// reversed.
-constexpr std::array<std::uint32_t, 256> crc_table() {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t byte = 0; byte < 256; ++byte) {
-    std::uint32_t rest = byte;
-    for (int bit = 0; bit < 8; ++bit)
-      rest = rest >> 1 ^ (rest % 2 == 1 ? 0x82f63b78U : 0U);
-    table[byte] = rest;
-  }
-  return table;
-}
-
-std::uint32_t crc32c(std::string_view bytes) {
-  static constexpr std::array<std::uint32_t, 256> kTable = crc_table();
-  std::uint32_t crc = ~0U;
-  for (const char byte : bytes)
-    crc = crc >> 8 ^ kTable[(crc ^ static_cast<unsigned char>(byte)) % 256];
-  return ~crc;
-}
 
 /// As the records hold it, so that a checksum of a checksum is no special case.
 std::uint32_t masked_crc(std::string_view bytes) {

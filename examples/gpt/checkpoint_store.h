@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The checkpoints of a run: a directory for each, which appears whole or not at all and says by
+// itself whether it is intact, whatever moment a process or the power ends at. docs/checkpoints.md.
+//
+//   checkpoints/step_00001000/...       files, and last MANIFEST with the checksum of each
+//   checkpoints/latest, best            each the name of one of them
+#pragma once
+
+#include "examples/gpt/disk.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lamina::gpt {
+
+/// Which checkpoints stay, beside the one that `best` names.
+struct Retention {
+  std::int64_t newest = 2;  // at least 1
+  std::int64_t every = 0;   // and those of steps that it divides; 0: none
+};
+
+/// A file of a checkpoint; the bytes belong to the caller.
+struct CheckpointFile {
+  std::string name;
+  std::vector<std::string_view> pieces;
+};
+
+/// One writer at a time; the run's lock sees to that. All throw the Error of the disk.
+class CheckpointStore {
+ public:
+  /// The directory is made by the first commit(); its parent exists. `disk` outlives the store.
+  CheckpointStore(Disk& disk, std::filesystem::path directory);
+
+  /// The directory of a step's checkpoint.
+  std::filesystem::path path_of(std::int64_t step) const;
+
+  /// Steps that have a directory, the newest first. They need not be intact.
+  std::vector<std::int64_t> steps() const;
+
+  /// What is wrong with a checkpoint, with the name of the file; empty when it is intact. Reads all
+  /// of it, or MANIFEST and the files `only`.
+  std::string fault(std::int64_t step, std::span<const std::string_view> only = {}) const;
+
+  /// The newest that is intact. Those that are newer and are not stay where they are, and `report`
+  /// is told what is wrong with each.
+  std::optional<std::int64_t> newest_intact(
+      const std::function<void(const std::string&)>& report) const;
+
+  /// Writes a checkpoint, which lasts when this returns, and lets `latest` name it. What was there
+  /// of that step goes. When it throws, the checkpoints before are as they were.
+  void commit(std::int64_t step, std::span<const CheckpointFile> files) const;
+
+  /// Lets the file `name`, "latest" or "best", name a step.
+  void point(std::string_view name, std::int64_t step) const;
+
+  /// The step that such a file names, if it has a directory.
+  std::optional<std::int64_t> target(std::string_view name) const;
+
+  /// Removes what `keep` does not ask for. `latest` and `best` stay, and so does what is newer than
+  /// `latest`: it is no checkpoint of this run's past.
+  void prune(const Retention& keep) const;
+
+  /// Removes the checkpoints of later steps; `latest` names this one.
+  void go_back_to(std::int64_t step) const;
+
+  /// Removes what writers left that came to no end.
+  void clean() const;
+
+ private:
+  void discard(std::int64_t step) const;
+  void remove_all(const std::filesystem::path& path) const;
+  void write_synced(const std::filesystem::path& path,
+                    std::span<const std::string_view> pieces) const;
+
+  Disk* disk_;
+  std::filesystem::path directory_;
+};
+
+}  // namespace lamina::gpt
