@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// StepGraph, Upload, and random numbers of a step that is captured.
+// StepGraph, Upload, Download, and random numbers of a step that is captured.
 #include "core/step_graph.h"
 
 #include "core/caching_allocator.h"
+#include "core/download.h"
 #include "core/error.h"
 #include "core/kernel_times.h"
 #include "core/kernels/dropout.h"
@@ -23,6 +24,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 #if LAMINA_WITH_CUDA
@@ -147,9 +149,45 @@ TEST(Upload, RefusesWhatDoesNotFit) {
   EXPECT_THAT([] { Upload(kCpu, 8, 0); }, ThrowsMessage<Error>(HasSubstr("0 slots")));
 }
 
+/// Copies of a matrix and of a part of it, twice, with a larger one in between.
+void expect_copies(Device device) {
+  Download download(device);
+  const Tensor matrix = from_vector(std::vector<std::int32_t>{1, 2, 3, 4, 5, 6}, {2, 3}, device);
+  const std::vector<Tensor> tensors = {matrix, matrix.slice(1, 1, 2),
+                                       zeros({0}, DType::i32, device)};
+  for (const std::int64_t size : {1, 1 << 20}) {
+    const std::vector<Tensor> large = {full({size}, 7.0, DType::i32, device)};
+    const std::vector<std::string_view> sevens = download(large);
+    EXPECT_EQ(sevens[0].size(), static_cast<std::size_t>(4 * size));
+    EXPECT_EQ(sevens[0].back(), '\0');
+    EXPECT_EQ(sevens[0][sevens[0].size() - 4], '\7');
+    const std::vector<std::string_view> copies = download(tensors);
+    matrix.fill(0.0);  // they do not follow
+    ASSERT_EQ(copies.size(), 3U);
+    const std::vector<std::int32_t> all = {1, 2, 3, 4, 5, 6}, column = {2, 5};
+    EXPECT_EQ(copies[0], std::string_view(reinterpret_cast<const char*>(all.data()), 24));
+    EXPECT_EQ(copies[1], std::string_view(reinterpret_cast<const char*>(column.data()), 8));
+    EXPECT_EQ(copies[2], "");
+    matrix.copy_from(from_vector(all, {2, 3}));
+  }
+}
+
+TEST(Download, CopiesTensors) {
+  expect_copies(kCpu);
+}
+
 using CudaStepGraph = testing::CudaTest;
+using CudaDownload = testing::CudaTest;
 using CudaUpload = testing::CudaTest;
 using testing::kCuda;
+
+TEST_F(CudaDownload, CopiesTensors) {
+  expect_copies(kCuda);
+  Download download(kCuda);
+  const std::vector<Tensor> elsewhere = {zeros({2})};
+  EXPECT_THAT([&] { download(elsewhere); },
+              ThrowsMessage<Error>(HasSubstr("is on cpu, expected cuda:0")));
+}
 
 TEST_F(CudaUpload, KeepsTheOrderOfManyUploads) {
   constexpr int kUploads = 50;
