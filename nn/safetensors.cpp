@@ -6,7 +6,6 @@
 #include "nn/safetensors_header.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -229,7 +228,8 @@ Tensor TensorReader::read(const std::string& name) const {
   return host;
 }
 
-void save_tensors(const NamedTensors& tensors, const std::string& path, const Metadata& metadata) {
+TensorFile tensor_file(const NamedTensors& tensors, const std::string& path,
+                       const Metadata& metadata) {
   std::vector<const std::pair<std::string, Tensor>*> order;
   for (const auto& named : tensors)
     order.push_back(&named);
@@ -267,14 +267,21 @@ void save_tensors(const NamedTensors& tensors, const std::string& path, const Me
          cat("the header takes ", text.size(), " bytes, expected at most ", kMaxSafetensorsHeader));
   }
 
-  PendingFile file(path);
-  std::array<unsigned char, kSafetensorsLengthBytes> length{};
+  TensorFile file;
   for (std::size_t i = 0; i < kSafetensorsLengthBytes; ++i)
-    length[i] = static_cast<unsigned char>(text.size() >> (8 * i));
-  file.write(length.data(), kSafetensorsLengthBytes);
-  file.write(text.data(), text.size());
-  for (const auto* named : order) {
-    const Tensor host = named->second.to(kCpu).contiguous();
+    file.header += static_cast<char>(text.size() >> (8 * i));
+  file.header += text;
+  for (const auto* named : order)
+    file.tensors.push_back(named->second);
+  return file;
+}
+
+void save_tensors(const NamedTensors& tensors, const std::string& path, const Metadata& metadata) {
+  const TensorFile content = tensor_file(tensors, path, metadata);
+  PendingFile file(path);
+  file.write(content.header.data(), content.header.size());
+  for (const Tensor& tensor : content.tensors) {
+    const Tensor host = tensor.to(kCpu).contiguous();
     file.write(host.data(), host.bytes());
   }
   file.commit();

@@ -69,6 +69,17 @@ class TensorReader {
 void save_tensors(const NamedTensors& tensors, const std::string& path,
                   const Metadata& metadata = {});
 
+/// What save_tensors() writes, for programs that do the writing: `header`, and then the bytes of
+/// each of `tensors`.
+struct TensorFile {
+  std::string header;
+  std::vector<Tensor> tensors;
+};
+
+/// `path` is for the texts of errors. Throws Error for a name that comes twice.
+TensorFile tensor_file(const NamedTensors& tensors, const std::string& path,
+                       const Metadata& metadata = {});
+
 /// Reads all tensors of a file, or of an index, to the CPU. Throws Error for a damaged one.
 NamedTensors load_tensors(const std::string& path);
 

@@ -30,45 +30,52 @@ std::string text_of(const std::vector<std::uint64_t>& shape) {
   return cat("[", text, "]");
 }
 
-void expect_parameters(const std::vector<NamedParameter>& parameters, const TensorReader& reader,
-                       const std::string& path) {
+void expect_tensors(const NamedTensors& tensors, const TensorReader& reader,
+                    const std::string& path) {
   auto unknown = reader.entries();
-  for (const auto& [name, var] : parameters) {
+  for (const auto& [name, tensor] : tensors) {
     const auto it = reader.entries().find(name);
     if (it == reader.entries().end()) {
       fail(path,
-           cat("parameter ", name, " ", var->shape(), " is missing; the file is of another model"));
+           cat("tensor ", name, " ", tensor.shape(), " is missing; the file is of another model"));
     }
-    if (!has_shape(it->second, var->shape())) {
-      fail(path, cat(name, " has shape ", text_of(it->second.shape), ", expected ", var->shape(),
-                     " (the shape of the model's parameter)"));
+    if (!has_shape(it->second, tensor.shape())) {
+      fail(path, cat(name, " has shape ", text_of(it->second.shape), ", expected ", tensor.shape(),
+                     " (the model's)"));
     }
     unknown.erase(name);
   }
   if (!unknown.empty()) {
     fail(path, cat("tensor ", unknown.begin()->first,
-                   " is in the file, but the model has no such parameter"));
+                   " is in the file, but the model has no such tensor"));
   }
 }
 
 }  // namespace
 
-void save_parameters(Module& module, const std::string& path, const Metadata& metadata) {
+NamedTensors parameters_of(Module& module) {
   NamedTensors tensors;
   for (const auto& [name, var] : module.named_parameters())
     tensors.emplace_back(name, var->value());
-  save_tensors(tensors, path, metadata);
+  return tensors;
+}
+
+void save_parameters(Module& module, const std::string& path, const Metadata& metadata) {
+  save_tensors(parameters_of(module), path, metadata);
 }
 
 Metadata load_parameters(Module& module, const std::string& path) {
+  return load_into(parameters_of(module), path);
+}
+
+Metadata load_into(const NamedTensors& into, const std::string& path) {
   const TensorReader reader(path);
-  const std::vector<NamedParameter> parameters = module.named_parameters();
-  expect_parameters(parameters, reader, path);
+  expect_tensors(into, reader, path);
   std::vector<Tensor> values;
-  for (const auto& [name, var] : parameters)
+  for (const auto& [name, tensor] : into)
     values.push_back(reader.read(name));
-  for (std::size_t i = 0; i < parameters.size(); ++i)
-    parameters[i].var->value().copy_from(values[i]);
+  for (std::size_t i = 0; i < into.size(); ++i)
+    into[i].second.copy_from(values[i]);
   return reader.metadata();
 }
 

@@ -9,6 +9,9 @@
 
 namespace lamina::nn {
 
+/// Every parameter under its name.
+NamedTensors parameters_of(Module& module);
+
 /// Writes every parameter under its name in its dtype, as save_tensors() does.
 void save_parameters(Module& module, const std::string& path, const Metadata& metadata = {});
 
@@ -17,6 +20,9 @@ void save_parameters(Module& module, const std::string& path, const Metadata& me
 /// name, a wrong shape, or a damaged file throws Error and leaves the module as it was. An AdamW of
 /// 16-bit parameters that exists already needs its refresh_master() afterwards.
 Metadata load_parameters(Module& module, const std::string& path);
+
+/// The same for any tensors: `into` names them, and their elements are overwritten.
+Metadata load_into(const NamedTensors& into, const std::string& path);
 
 /// The metadata alone.
 Metadata read_metadata(const std::string& path);

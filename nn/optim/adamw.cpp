@@ -130,6 +130,12 @@ kernels::StepState AdamW::state() const {
   return state;
 }
 
+NamedTensors AdamW::tensors() const {
+  NamedTensors tensors = {{"m", m_}, {"v", v_}, {"state", state_}};
+  if (master_) tensors.emplace_back("master", master_);
+  return tensors;
+}
+
 AdamWMemory AdamW::memory() const {
   return {.weights = weights_.bytes(),
           .master = master_ ? master_.bytes() : 0,

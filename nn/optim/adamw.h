@@ -6,6 +6,7 @@
 
 #include "autograd/var.h"
 #include "core/kernels/adamw.h"
+#include "nn/safetensors.h"
 
 #include <vector>
 
@@ -50,6 +51,11 @@ class AdamW {
 
   /// What the last step saw: learning rate, gradient norm, skipped steps. Waits for the device.
   kernels::StepState state() const;
+
+  /// What steps change beside the parameters: moments "m" and "v", "state" and, of 16-bit
+  /// parameters, "master"; views. With the parameters, copies of them are all that it takes to go
+  /// on from here, in an optimizer of equal parameters and options.
+  NamedTensors tensors() const;
 
   const AdamWOptions& options() const { return options_; }
 

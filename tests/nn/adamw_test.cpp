@@ -148,6 +148,32 @@ TEST(AdamW, TreatsAMissingGradientAsZeroNotAsTheLastOne) {
   EXPECT_NEAR(optimizer.state().grad_norm, std::sqrt(11.0), 1e-6);
 }
 
+TEST(AdamW, GoesOnFromCopiesOfItsTensors) {
+  const AdamWOptions options{.schedule = schedule::cosine(1e-2F, 1e-3F, 2, 8)};
+  const auto walk = [](Pair& p, AdamW& optimizer, int steps) {
+    for (int i = 0; i < steps; ++i) {
+      p.make_gradients(1.0);
+      optimizer.step();
+      optimizer.zero_grad();
+    }
+  };
+  Pair first(kCpu, DType::f32), second(kCpu, DType::f32);
+  AdamW before({&first.matrix, &first.vector}, options);
+  walk(first, before, 3);
+  AdamW after({&second.matrix, &second.vector}, options);
+  second.matrix.value().copy_from(first.matrix.value());
+  second.vector.value().copy_from(first.vector.value());
+  const NamedTensors from = before.tensors(), to = after.tensors();
+  ASSERT_EQ(from.size(), 3U);
+  for (std::size_t i = 0; i < from.size(); ++i)
+    to[i].second.copy_from(from[i].second);
+  walk(first, before, 3);
+  walk(second, after, 3);
+  EXPECT_EQ(second.matrix.value().to_vector<float>(), first.matrix.value().to_vector<float>());
+  EXPECT_EQ(second.vector.value().to_vector<float>(), first.vector.value().to_vector<float>());
+  EXPECT_EQ(after.state().updates, 6);
+}
+
 TEST(AdamW, RefusesWhatItCannotTrain) {
   EXPECT_THROW(AdamW({}, {}), Error);
   Var constant = zeros({2});
