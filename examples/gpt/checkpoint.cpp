@@ -2,7 +2,9 @@
 #include "examples/gpt/checkpoint.h"
 
 #include "core/text.h"
+#include "examples/gpt/checkpoint_store.h"
 
+#include <algorithm>
 #include <charconv>
 #include <iomanip>
 #include <nlohmann/json.hpp>
@@ -10,6 +12,7 @@
 #include <sstream>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace lamina::gpt {
 
@@ -90,14 +93,29 @@ CheckpointInfo info_from(const nn::Metadata& metadata) {
   return info;
 }
 
+constexpr std::string_view kModel[] = {"model.safetensors"};
+
 fs::path checkpoint_file(const fs::path& run) {
   if (fs::is_regular_file(run)) return run;
-  for (const char* name : {"best.safetensors", "last.safetensors"}) {
-    if (fs::is_regular_file(run / name)) return run / name;
+  if (fs::is_regular_file(run / kModel[0])) return run / kModel[0];
+  SystemDisk disk;
+  const CheckpointStore store(disk, run / "checkpoints");
+  const std::vector<std::int64_t> steps = store.steps();
+  if (steps.empty()) {
+    throw Error(cat("checkpoint: ", run.string(), " is neither a run directory with checkpoints ",
+                    "nor a file; lamina-gpt train makes one"));
   }
-  throw Error(cat("checkpoint: ", run.string(),
-                  " is neither a run directory with best.safetensors ",
-                  "or last.safetensors nor a file; lamina-gpt train makes one"));
+  const std::int64_t step =
+      store.target("best").value_or(store.target("latest").value_or(steps.front()));
+  const std::string fault = store.fault(step, kModel);
+  if (fault.empty()) return store.path_of(step) / kModel[0];
+  const auto other = std::find_if(steps.begin(), steps.end(), [&](std::int64_t candidate) {
+    return store.fault(candidate, kModel).empty();
+  });
+  throw Error(cat("checkpoint: ", fault,
+                  other == steps.end()
+                      ? ""
+                      : cat("; ", store.path_of(*other).string(), " is intact: name it instead")));
 }
 
 Checkpoint read_checkpoint(const fs::path& path) {
@@ -117,26 +135,18 @@ Checkpoint read_checkpoint(const fs::path& path) {
 
 }  // namespace
 
-void save_checkpoint(Gpt& model, const CheckpointInfo& info, const std::filesystem::path& path) {
+nn::Metadata metadata_of(const CheckpointInfo& info) {
   nn::Metadata metadata = {{"format", "lamina-gpt"},
                            {"config", config_json(info.config).dump()},
                            {"preset", info.preset},
                            {"corpus", info.corpus},
                            {"step", std::to_string(info.step)}};
   if (info.vocabulary) metadata["vocabulary"] = info.vocabulary->to_json().dump();
-  nn::save_parameters(model, path.string(), metadata);
+  return metadata;
 }
 
 Checkpoint load_checkpoint(const fs::path& run) {
-  const fs::path path = checkpoint_file(run);
-  const fs::path last = run / "last.safetensors";
-  try {
-    return read_checkpoint(path);
-  } catch (const Error& error) {
-    const bool has_other = path != run && path != last && fs::is_regular_file(last);
-    if (!has_other) throw;
-    throw Error(cat(error.what(), "; ", last.string(), " may be readable: name it instead"));
-  }
+  return read_checkpoint(checkpoint_file(run));
 }
 
 std::uint64_t weights_hash(Gpt& model) {

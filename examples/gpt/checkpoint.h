@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Checkpoints of lamina-gpt: a safetensors file of the parameters whose metadata holds all that
+// The model of a checkpoint: a safetensors file of the parameters whose metadata holds all that
 // sampling and evaluation need to know: the model's configuration, the vocabulary and the data.
 #pragma once
 
@@ -22,7 +22,8 @@ struct CheckpointInfo {
   std::int64_t step = 0;
 };
 
-void save_checkpoint(Gpt& model, const CheckpointInfo& info, const std::filesystem::path& path);
+/// The metadata of the file.
+nn::Metadata metadata_of(const CheckpointInfo& info);
 
 struct Checkpoint {
   CheckpointInfo info;
@@ -30,8 +31,9 @@ struct Checkpoint {
   std::filesystem::path path;  // of the file
 };
 
-/// Reads a file, or best.safetensors (else last.safetensors) of a run directory. Throws Error with
-/// the path when there is none or when it is not a checkpoint of lamina-gpt.
+/// Reads the best model of a run directory (the latest when none was evaluated), that of a
+/// checkpoint's directory, or a file. Throws Error with the path when there is none, when it is not
+/// of lamina-gpt, or when it is damaged: then with another one that is not.
 Checkpoint load_checkpoint(const std::filesystem::path& run);
 
 /// FNV-1a over names and bytes of all parameters: equal for bit-identical models.

@@ -59,13 +59,16 @@ class OpenFile {
   }
 
   void sync() const {
+    int status = fsync(descriptor_);
+    while (status != 0 && errno == EINTR)
+      status = fsync(descriptor_);
     // Some file systems have nothing to do for a directory, and say EINVAL.
-    if (fsync(descriptor_) != 0 && errno != EINVAL) fail(path_, "syncing");
+    if (status != 0 && errno != EINVAL) fail(path_, "syncing");
   }
 
   /// A network file system tells here that the content did not arrive.
   void close() {
-    if (::close(std::exchange(descriptor_, -1)) != 0) fail(path_, "closing");
+    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail(path_, "closing");
   }
 
  private:

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <climits>
 #include <string_view>
+#include <system_error>
 #include <unistd.h>
 
 namespace lamina::gpt {
@@ -69,10 +70,15 @@ double now() {
 }
 
 std::filesystem::path file_in(const std::filesystem::path& directory) {
+  constexpr std::string_view kName = "events.out.tfevents.";
+  std::error_code error;  // where nothing can be read, writing says why
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+       it.increment(error)) {
+    if (it->path().filename().string().starts_with(kName)) return it->path();
+  }
   std::array<char, HOST_NAME_MAX + 1> host{};
   if (gethostname(host.data(), host.size() - 1) != 0) host = {"host"};
-  return directory / cat("events.out.tfevents.", static_cast<std::int64_t>(now()), ".", host.data(),
-                         ".", getpid());
+  return directory / cat(kName, static_cast<std::int64_t>(now()), ".", host.data(), ".", getpid());
 }
 
 }  // namespace
@@ -94,8 +100,9 @@ std::string event_record(double wall_seconds, std::int64_t step, std::span<const
 }
 
 EventFile::EventFile(const std::filesystem::path& directory)
-    : path_(file_in(directory)), file_(path_, std::ios::binary) {
+    : path_(file_in(directory)), file_(path_, std::ios::binary | std::ios::app) {
   if (!file_) throw Error(cat("log: ", path_.string(), " cannot be written"));
+  if (std::filesystem::file_size(path_) > 0) return;
   std::string version = event(now());
   put_bytes(version, 3, "brain.Event:2");
   append(framed(version));

@@ -22,7 +22,8 @@ std::string event_record(double wall_seconds, std::int64_t step, std::span<const
 /// Written through at once, so that a run that dies leaves every record.
 class EventFile {
  public:
-  /// A new file in `directory`, named as TensorBoard looks for it. Throws Error with its path.
+  /// Goes on with the file that is in `directory`, or makes one, named as TensorBoard looks for it.
+  /// Throws Error with its path.
   explicit EventFile(const std::filesystem::path& directory);
 
   /// Throws Error when the disk is full.

@@ -15,15 +15,24 @@ namespace lamina::gpt {
 
 namespace fs = std::filesystem;
 
-GemmPlanFile::GemmPlanFile(const std::string& option, Device device)
+GemmPlanFile::GemmPlanFile(const std::string& option, Device device, const fs::path& of_run)
     : stream_(current_stream(device)) {
   if (!device.is_cuda() || option == "none") return;
   is_asked_for_ = option != "auto";
   const fs::path cache = cache_directory();
   path_ = is_asked_for_ ? fs::path(option) : cache.empty() ? cache : cache / "gemm_plans.txt";
   if (!is_used()) return;
+  try {
+    load(text_of(of_run));  // the first plan of a problem counts
+  } catch (const Error& bad) {
+    throw Error(cat(of_run.string(), ": ", bad.what()));
+  }
   load();
   saved_ = text_of(path_);
+}
+
+void GemmPlanFile::load(const std::string& text) const {
+  std::visit([&](auto typed) { kernels::load_gemm_plans(text, typed); }, stream_);
 }
 
 void GemmPlanFile::load() const {
@@ -34,7 +43,7 @@ void GemmPlanFile::load() const {
                     " cannot be read, expected a file of plans or a name for a new one"));
   }
   try {
-    std::visit([&](auto typed) { kernels::load_gemm_plans(text_of(path_), typed); }, stream_);
+    load(text_of(path_));
   } catch (const Error& bad) {
     // The cache is made anew; what the user names is not.
     if (is_asked_for_) throw Error(cat("--gemm-plans ", path_.string(), ": ", bad.what()));

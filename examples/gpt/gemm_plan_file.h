@@ -15,8 +15,9 @@ class GemmPlanFile {
  public:
   /// Loads what is there. `option` is the value of --gemm-plans: a path, "none", or "auto" for
   /// gemm_plans.txt in the user's cache directory. The CPU has no plans. Throws Error for a file
-  /// that was asked for and is not one of plans; a cache that is not one is made anew.
-  GemmPlanFile(const std::string& option, Device device);
+  /// that was asked for and is not one of plans; a cache that is not one is made anew. The plans in
+  /// `of_run`, if there is such a file, count more: a run that goes on keeps its bits.
+  GemmPlanFile(const std::string& option, Device device, const std::filesystem::path& of_run);
 
   /// Whether products are to be timed.
   bool is_used() const { return !path_.empty(); }
@@ -28,6 +29,7 @@ class GemmPlanFile {
 
  private:
   void load() const;
+  void load(const std::string& text) const;
 
   Stream stream_;
   std::filesystem::path path_;  // empty: not used

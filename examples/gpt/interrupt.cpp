@@ -7,7 +7,12 @@ namespace {
 
 volatile std::sig_atomic_t received = 0;
 
+/// The second signal ends the process, of whichever kind it is.
 void remember(int number) {
+  if (received != 0) {
+    (void)std::signal(number, SIG_DFL);
+    (void)raise(number);
+  }
   received = number;
 }
 
@@ -19,7 +24,6 @@ Interrupt::Interrupt() {
   struct sigaction action {};
 
   action.sa_handler = remember;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the next one of its kind ends the process
   sigaction(SIGINT, &action, &previous_int_);
   sigaction(SIGTERM, &action, &previous_term_);
   sigaction(SIGHUP, nullptr, &previous_hup_);

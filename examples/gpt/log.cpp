@@ -8,7 +8,7 @@
 
 namespace lamina::gpt {
 
-RunLog::RunLog(const std::filesystem::path& path) : path_(path), file_(path) {
+RunLog::RunLog(const std::filesystem::path& path) : path_(path), file_(path, std::ios::app) {
   if (!file_) throw Error(cat("log: ", path.string(), " cannot be written"));
 }
 

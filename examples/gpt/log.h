@@ -11,7 +11,7 @@ namespace lamina::gpt {
 
 class RunLog {
  public:
-  /// Throws Error with the path when the file cannot be made.
+  /// Goes on behind what the file holds. Throws Error with the path when it cannot be written.
   explicit RunLog(const std::filesystem::path& path);
 
   /// Appends a line. Values that are not finite become null, bytes that

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 namespace lamina::gpt {
 namespace {
@@ -30,6 +31,17 @@ std::string cell(const std::vector<Scalar>& scalars, const std::string& column) 
   constexpr double kExact = 9007199254740992;  // 2^53
   const bool is_count = std::abs(found->value) < kExact && std::trunc(found->value) == found->value;
   return is_count ? cat(static_cast<std::int64_t>(found->value)) : Json(found->value).dump();
+}
+
+/// Of the first line; none when there is no such file.
+std::vector<std::string> columns_of(const std::filesystem::path& path) {
+  std::vector<std::string> columns;
+  std::string line;
+  std::getline(std::ifstream(path), line);
+  std::istringstream cells(line);
+  for (std::string column; std::getline(cells, column, ',');)
+    columns.push_back(column);
+  return columns;
 }
 
 }  // namespace
@@ -58,8 +70,11 @@ void Metrics::write_row(const std::string& event, const std::vector<Scalar>& sca
   std::string line;
   if (is_new) {
     table.path = directory_ / cat(event, "s.csv");
-    table.file.open(table.path);
+    table.columns = columns_of(table.path);
+    table.file.open(table.path, std::ios::app);
     if (!table.file) throw Error(cat("log: ", table.path.string(), " cannot be written"));
+  }
+  if (table.columns.empty()) {
     table.columns.emplace_back("step");
     for (const Scalar& scalar : scalars)
       if (scalar.tag != "step") table.columns.push_back(scalar.tag);

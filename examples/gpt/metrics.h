@@ -18,7 +18,7 @@ namespace lamina::gpt {
 class Metrics {
  public:
   /// `formats` is "none", or some of "csv" and "tensorboard" with commas between. Files are made in
-  /// `directory`. Throws Error with the path of one that cannot be.
+  /// `directory`, or gone on with. Throws Error with the path of one that cannot be.
   Metrics(const std::filesystem::path& directory, std::string_view formats);
 
   /// Adds the numbers of a record whose "event" is "step" or "eval"; others have none to plot.

@@ -3,6 +3,7 @@
 
 #include "core/text.h"
 #include "examples/gpt/options_table.h"
+#include "examples/gpt/run_directory.h"
 
 #include <cxxopts.hpp>
 
@@ -283,13 +284,14 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
   }
 }
 
-std::vector<Setting> read_config(Command command, const std::string& path) {
+/// `flag`: what stands before the path in the text of errors.
+std::vector<Setting> read_config(Command command, const std::string& path, std::string_view flag) {
   std::error_code ignored;
   std::ifstream file(path);
   if (!file || std::filesystem::is_directory(path, ignored))
-    throw UsageError(cat("--config ", path, " cannot be read, expected a JSON file"));
+    throw UsageError(cat(flag, path, " cannot be read, expected a JSON file"));
   const Json json = Json::parse(file, nullptr, false);
-  if (!json.is_object()) throw UsageError(cat("--config ", path, " is not a JSON object"));
+  if (!json.is_object()) throw UsageError(cat(flag, path, " is not a JSON object"));
   std::vector<Setting> settings;
   for (const auto& [key, value] : json.items()) {
     const Spec& spec = find_spec(command, key, "", cat(path, ": "));
@@ -306,6 +308,15 @@ std::vector<Setting> read_config(Command command, const std::string& path) {
     }
   }
   return settings;
+}
+
+/// The options of the run that train is to go on with; none for a new one.
+std::vector<Setting> read_run(Command command, const Options& given) {
+  const std::filesystem::path path = std::filesystem::path(given.out) / "config.json";
+  std::error_code ignored;
+  const bool is_run = command == Command::train && !given.out.empty() && given.resume != "never" &&
+                      holds_run(given.out) && std::filesystem::exists(path, ignored);
+  return is_run ? read_config(command, path.string(), "") : std::vector<Setting>();
 }
 
 /// Flags override --config as a whole: one --text flag replaces the file's list.
@@ -364,6 +375,20 @@ void resolve(Options& options) {
     throw UsageError(
         "--profile is 1, expected 0 or at least 2 (the steps between are what a profiled step is "
         "compared with)");
+  }
+  std::int64_t step = 0;
+  const char* const end = options.resume.data() + options.resume.size();
+  const auto [stop, error] = std::from_chars(options.resume.data(), end, step);
+  const bool is_step = error == std::errc() && stop == end && step >= 0;
+  if (!is_step && options.resume != "auto" && options.resume != "never") {
+    constexpr std::string_view kWords[] = {"auto", "never"};
+    throw UsageError(cat("--resume is ", options.resume.empty() ? "empty" : options.resume,
+                         ", expected auto, never or the step of a checkpoint",
+                         suggestion(options.resume, kWords)));
+  }
+  if (is_step && options.out.empty()) {
+    throw UsageError(
+        cat("--resume is ", step, " without --out, expected both (whose checkpoint?)"));
   }
   if (options.width % options.heads != 0) {
     throw UsageError(
@@ -450,11 +475,15 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
   apply_settings(flags, given);
   std::vector<Setting> config;
   if (!given.config.empty()) {
-    config = read_config(command, given.config);
+    config = read_config(command, given.config, "--config ");
     given = {};
     apply_settings(config, given);
     apply_settings(flags, given);
   }
+  const std::vector<Setting> run = read_run(command, given);
+  given = {};
+  for (const auto* settings : {&run, &std::as_const(config), &flags})
+    apply_settings(*settings, given);
   options.device = given.device;
   resolve_device(options);
   const std::string device = options.device;
@@ -466,8 +495,8 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
                                        : "toy-cpu",
                  options);
   }
-  apply_settings(config, options);
-  apply_settings(flags, options);
+  for (const auto* settings : {&run, &std::as_const(config), &flags})
+    apply_settings(*settings, options);
   options.device = device;
   const auto is_given = [&](std::string_view name) {
     return has(config, name) || has(flags, name);
@@ -500,8 +529,9 @@ Json to_json(const Options& options, Command command) {
   }
   // What says nothing, and what a later run must choose for itself.
   for (auto it = json.begin(); it != json.end();) {
-    const bool is_left_out = *it == "" || *it == Json::array() || it.key() == "out";
-    it = is_left_out || it.key() == "config" ? json.erase(it) : std::next(it);
+    const bool is_left_out = *it == "" || *it == Json::array() || it.key() == "out" ||
+                             it.key() == "config" || it.key() == "resume";
+    it = is_left_out ? json.erase(it) : std::next(it);
   }
   return json;
 }

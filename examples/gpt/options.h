@@ -54,7 +54,8 @@ struct Options {
   std::string schedule = "cosine", dtype = "auto";
   double time_limit = 0.0;  // seconds; 0: none
 
-  std::string out;
+  std::string out, resume = "auto";  // auto, never or a step
+  std::int64_t checkpoint_every = 250, keep = 2, keep_every = 0;
   std::int64_t eval_every = 250, eval_batches = 20;
   std::int64_t log_every = 0;  // 0: 10 on the CPU, 50 on CUDA
   std::string metrics = "none";
@@ -72,6 +73,7 @@ struct Options {
 };
 
 /// Reads the arguments after the command and applies preset, --config and flags, in that order.
+/// When `out` names a run that train is to go on with, its config.json comes before --config.
 /// `device`, `preset`, `dtype`, `corpus` and `log_every` are resolved from "auto" afterwards;
 /// `device` of doctor is not, where "auto" means every device.
 Options parse_options(Command command, std::span<const std::string> arguments);

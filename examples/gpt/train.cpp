@@ -2,10 +2,12 @@
 #include "examples/gpt/train.h"
 
 #include "core/kernels/gemm_plans.h"
+#include "core/random.h"
 #include "core/step_graph.h"
 #include "core/storage.h"
 #include "core/text.h"
 #include "examples/gpt/checkpoint.h"
+#include "examples/gpt/checkpoint_writer.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/interrupt.h"
@@ -13,8 +15,10 @@
 #include "examples/gpt/machine.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/metrics.h"
+#include "examples/gpt/run_directory.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/training_profile.h"
+#include "examples/gpt/training_state.h"
 #include "examples/gpt/training_step.h"
 
 #include <algorithm>
@@ -42,34 +46,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Throws UsageError when --out holds something.
-void expect_new(const std::string& out) {
-  std::error_code error;
-  const fs::path path = out;
-  if (out.empty() || !fs::exists(path, error)) return;
-  if (!fs::is_directory(path, error) || !fs::is_empty(path, error)) {
-    throw UsageError(cat("--out ", out, " exists, expected a new or empty directory ",
-                         "(a run is never overwritten)"));
-  }
-}
-
-/// Makes the run directory, which must not hold anything yet.
-fs::path make_run_directory(const Options& options) {
-  const fs::path path = options.out.empty() ? "runs" : options.out;
-  expect_new(options.out);
-  std::error_code error;
-  fs::create_directories(path, error);
-  for (int i = 1; !error && options.out.empty(); ++i) {
-    const fs::path numbered = path / cat(options.preset, "-", i);
-    if (fs::create_directory(numbered, error)) return numbered;
-  }
-  if (error) {
-    throw Error(cat("--out ", path.string(), " cannot be made: ", error.message(),
-                    ", expected a place for a directory"));
-  }
-  return path;
-}
-
 class Trainer {
  public:
   /// Makes all but the run directory, so that a failed start leaves nothing behind.
@@ -91,9 +67,13 @@ class Trainer {
       live_.print("stopped before the first step; no run directory was made");
       return 128 + interrupt_.signal();
     }
-    directory_ = make_run_directory(options_);
+    run_.emplace(options_);
+    directory_ = run_->path();
+    store_.emplace(disk_, directory_ / "checkpoints");
+    resume();
     log_.emplace(directory_ / "log.jsonl");
     metrics_.emplace(directory_, options_.metrics);
+    writer_.emplace(disk_, *store_, retention(), device_);
     try {
       return train();
     } catch (const std::exception& error) {
@@ -108,26 +88,107 @@ class Trainer {
 
  private:
   int train() {
-    write_file(
-        directory_ / "config.json",
-        to_json(options_, Command::train).dump(2, ' ', false, Json::error_handler_t::replace) +
-            "\n");
+    write_synced(disk_, directory_ / "config.json", options_json().dump(2) + "\n");
     describe();
-    if (options_.profile > 0) profile_.emplace(options_, device_, directory_, live_);
+    if (step_ == 0) log_start();
+    if (options_.profile > 0) profile_.emplace(options_, device_, directory_, step_, live_);
     mark_ = Clock::now();
     while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
       train_step();
       const bool is_last = step_ == options_.steps;
       if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
       if (step_ == 1) plans_.save(directory_ / "gemm_plans.txt");
-      if (!is_last && options_.eval_every > 0 && step_ % options_.eval_every == 0) evaluate();
+      const auto is_due = [this](std::int64_t every) { return every > 0 && step_ % every == 0; };
+      if (!is_last && is_due(options_.eval_every)) evaluate();
+      if (!is_last && (best_step_ == step_ || is_due(options_.checkpoint_every))) {
+        report_failure(writer_->wait());
+        save();
+      }
     }
     if (profile_) profile_->finish();
     return interrupt_.signal() != 0 ? stop() : finish();
   }
 
   bool is_out_of_time() const {
-    return options_.time_limit > 0.0 && seconds_since(start_) >= options_.time_limit;
+    return options_.time_limit > 0.0 && seconds_since(session_start_) >= options_.time_limit;
+  }
+
+  Retention retention() const { return {options_.keep, options_.keep_every}; }
+
+  /// As a file gives them back.
+  Json options_json() const {
+    const Json json = to_json(options_, Command::train);
+    return Json::parse(json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+
+  std::string data_text() const {
+    return cat(data_.source->description(), ", checksum ", data_.checksum);
+  }
+
+  /// The checkpoint to go on from; nothing for a run that has none yet.
+  std::optional<std::int64_t> checkpoint_to_resume() {
+    store_->clean();
+    const std::vector<std::int64_t> steps = store_->steps();
+    if (options_.resume == "auto") {
+      const auto report = [this](const std::string& what) { live_.print("damaged " + what); };
+      const auto newest = store_->newest_intact(report);
+      if (newest || steps.empty()) return newest;
+      throw Error(cat("train: no checkpoint in ", directory_.string(), " is intact, expected one; ",
+                      "to start again, give another --out"));
+    }
+    if (options_.resume == "never") return std::nullopt;
+    const std::int64_t step = std::stoll(options_.resume);
+    const std::string fault = store_->fault(step);
+    if (fault.empty()) return step;
+    std::string others;
+    for (const std::int64_t other : steps)
+      others += cat(others.empty() ? "; there are " : ", ", other);
+    throw Error(cat("--resume is ", step, ": ", fault, others));
+  }
+
+  /// Takes everything back to where a checkpoint was made, the logs as well.
+  void resume() {
+    const std::optional<std::int64_t> step = checkpoint_to_resume();
+    if (!step) {
+      cut_logs(directory_, {});
+      return;
+    }
+    const fs::path path = store_->path_of(*step);
+    const TrainingState state = read_state(path / "state.json");
+    const std::vector<std::string> changes = expect_same_run(state.options, options_json());
+    if (state.data != data_text()) {
+      throw Error(cat("train: the data is ", data_text(), ", expected ", state.data,
+                      " (that of the run in ", directory_.string(), ")"));
+    }
+    if (*step > options_.steps) {
+      throw UsageError(cat("--steps is ", options_.steps, ", expected at least ", *step,
+                           " (those that the run in --out has done)"));
+    }
+    nn::load_parameters(*model_, path / "model.safetensors");
+    nn::load_into(optimizer_->tensors(), path / "optimizer.safetensors");
+    default_generator() = Generator(state.seed);
+    default_generator().skip(state.random_offset);
+    step_ = saved_step_ = state.step;
+    evaluated_step_ = state.evaluated_step;
+    best_ = state.best;
+    best_step_ = state.best_step;
+    trained_seconds_ = state.trained_seconds;
+    start_ -= std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(state.elapsed_seconds));
+    if (options_.resume == "auto") {
+      store_->point("latest", *step);
+    } else {
+      store_->go_back_to(*step);
+    }
+    const std::vector<std::int64_t> steps = store_->steps();
+    if (std::find(steps.begin(), steps.end(), best_step_) != steps.end()) {
+      store_->point("best", best_step_);  // a time limit may have let it name another
+    }
+    for (const std::string& line : cut_logs(directory_, state.logs))
+      live_.print("damaged " + line);
+    live_.print(cat("resume  step ", step_, ", from ", path.string()));
+    for (const std::string& change : changes)
+      live_.print("change  " + change);
   }
 
   void describe() {
@@ -143,6 +204,9 @@ class Trainer {
                     tokens_per_step(), " tokens, ", options_.schedule, " schedule to lr ",
                     scientific(options_.lr)));
     live_.print(cat("memory  ", plan_.text()));
+  }
+
+  void log_start() {
     log_->write({{"event", "start"},
                  {"preset", options_.preset},
                  {"parameters", model_->parameter_count()},
@@ -272,21 +336,65 @@ class Trainer {
     if (is_best) {
       best_ = last_.loss.mean;
       best_step_ = step_;
-      save("best.safetensors");
     }
     evaluated_step_ = step_;
     last_.check();
     mark_ = Clock::now();
   }
 
-  void save(const char* name) {
-    save_checkpoint(*model_,
-                    {.config = model_->config,
+  /// Begins to write a checkpoint.
+  void save() {
+    TrainingState state;
+    state.step = saved_step_ = step_;
+    state.seed = default_generator().seed();
+    state.random_offset = default_generator().offset();
+    state.evaluated_step = evaluated_step_;
+    state.best = best_;
+    state.best_step = best_step_;
+    state.trained_seconds = trained_seconds_;
+    state.elapsed_seconds = seconds_since(start_);
+    state.logs = log_sizes(directory_);
+    state.data = data_text();
+    state.options = options_json();
+    state.version = LAMINA_VERSION;
+    std::vector<fs::path> relied_on;
+    for (const auto& [name, size] : state.logs)
+      relied_on.push_back(directory_ / name);
+    if (const fs::path plans = directory_ / "gemm_plans.txt"; fs::exists(plans)) {
+      relied_on.push_back(plans);
+    }
+    const nn::Metadata metadata =
+        metadata_of({.config = model_->config,
                      .vocabulary = data_.vocabulary,
                      .preset = options_.preset,
                      .corpus = options_.random_tokens ? "" : options_.corpus,
-                     .step = step_},
-                    directory_ / name);
+                     .step = step_});
+    writer_->begin(
+        {.step = step_,
+         .model = nn::tensor_file(nn::parameters_of(*model_), "model.safetensors", metadata),
+         .optimizer = nn::tensor_file(optimizer_->tensors(), "optimizer.safetensors"),
+         .state = to_json(state).dump(2) + "\n",
+         .is_best = best_step_ == step_},
+        std::move(relied_on));
+  }
+
+  /// The last checkpoint of this process, if it is not there yet. Throws Error when it cannot be
+  /// written.
+  void save_and_wait() {
+    report_failure(writer_->wait());
+    if (saved_step_ == step_) return;
+    save();
+    const std::string failure = writer_->wait();
+    if (!failure.empty()) {
+      throw Error(cat("train: the checkpoint of step ", step_, " is not written: ", failure));
+    }
+  }
+
+  /// Of a checkpoint that training does not depend on.
+  void report_failure(const std::string& what) {
+    if (what.empty()) return;
+    live_.print(cat("warning the checkpoint of step ", saved_step_, " is not written: ", what));
+    saved_step_ = -1;
   }
 
   std::string sample_command() const { return cat("lamina-gpt sample ", directory_.string()); }
@@ -294,17 +402,25 @@ class Trainer {
   /// After Ctrl-C, SIGTERM or SIGHUP. Returns the exit status.
   int stop() {
     const int signal = interrupt_.signal();
-    save("last.safetensors");
+    save_and_wait();
     log_->write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
     live_.print(cat("stopped after step ", step_, " of ", options_.steps,
-                    "; sample with: ", sample_command()));
+                    "; go on with: lamina-gpt train --out ", directory_.string()));
     return 128 + signal;
   }
 
   /// After the last step. Returns the exit status.
   int finish() {
-    save("last.safetensors");
-    if (evaluated_step_ != step_) evaluate();
+    save_and_wait();
+    if (evaluated_step_ != step_) {
+      evaluate();
+      if (best_step_ == step_) {
+        store_->point("best", step_);
+        store_->prune(retention());
+      }
+    } else if (last_.windows == 0) {
+      last_ = (*evaluator_)(*model_);  // that of the log
+    }
     if (options_.gemm_report) console_.out << gemm_report(device_) << std::flush;
     if (interrupt_.signal() != 0) return stop();
     const double tokens = static_cast<double>(step_ * tokens_per_step());
@@ -362,15 +478,19 @@ class Trainer {
   nn::AdamW* const optimizer_ = &work_.optimizer();
   std::optional<Evaluator> evaluator_;
   MemoryPlan plan_;
+  std::optional<RunDirectory> run_;  // locked for longer than the writer lives
   fs::path directory_;
+  SystemDisk disk_;
+  std::optional<CheckpointStore> store_;
+  std::optional<CheckpointWriter> writer_;
   std::optional<RunLog> log_;
   std::optional<Metrics> metrics_;
 
-  std::int64_t step_ = 0, unlogged_ = 0;
+  std::int64_t step_ = 0, unlogged_ = 0, saved_step_ = -1;
   Evaluation last_;
   double best_ = std::numeric_limits<double>::infinity();
-  std::int64_t best_step_ = 0, evaluated_step_ = -1;
-  Clock::time_point start_ = Clock::now(), mark_ = start_;
+  std::int64_t best_step_ = -1, evaluated_step_ = -1;
+  Clock::time_point session_start_ = Clock::now(), start_ = session_start_, mark_ = start_;
   double trained_seconds_ = 0.0, smooth_ms_ = 0.0;
   std::optional<TrainingProfile> profile_;
 };
@@ -416,7 +536,7 @@ void set_threads(std::int64_t count) {
 
 int train(const Options& options, Console& console) {
   const Interrupt interrupt;
-  expect_new(options.out);
+  expect_out(options);
   set_threads(options.threads);
   return Trainer(options, console, interrupt).run();
 }

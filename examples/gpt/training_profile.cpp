@@ -10,13 +10,15 @@
 namespace lamina::gpt {
 
 TrainingProfile::TrainingProfile(const Options& options, Device device,
-                                 const std::filesystem::path& directory, LiveLine& live)
+                                 const std::filesystem::path& directory, std::int64_t steps_before,
+                                 LiveLine& live)
     : table_{.depth = static_cast<int>(options.profile_depth), .fold = options.profile_fold},
       live_(live),
       log_(directory / "profile.jsonl"),
       profiler_(device, {.every = std::min(options.profile, options.steps),
                          .ceilings = known_ceilings(device, options.dtype),
-                         .on_sample = [this](const Profile& profile) {
+                         .on_sample = [this, steps_before](Profile profile) {
+                           profile.step += steps_before;
                            log_.write(to_json(profile));
                            print(table_of(profile, table_));
                          }}) {}

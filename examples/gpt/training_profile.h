@@ -8,6 +8,7 @@
 #include "examples/gpt/log.h"
 #include "examples/gpt/options.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -17,9 +18,10 @@ namespace lamina::gpt {
 class TrainingProfile {
  public:
   /// Measures the ceilings of the device, unless they are known, and makes profile.jsonl in the run
-  /// directory. `options` and `live` must outlive the object.
+  /// directory. `steps_before` were done when the run was left. `options` and `live` must outlive
+  /// the object.
   TrainingProfile(const Options& options, Device device, const std::filesystem::path& directory,
-                  LiveLine& live);
+                  std::int64_t steps_before, LiveLine& live);
 
   /// One step of the training. See Profiler.
   void step(StepGraph& graph, const std::function<void()>& work) { profiler_.step(graph, work); }

@@ -4,6 +4,7 @@
 #include "core/kernels/gemm_plans.h"
 #include "core/profile_scope.h"
 #include "core/text.h"
+#include "examples/gpt/crc32c.h"
 #include "examples/gpt/train.h"
 
 #include <filesystem>
@@ -48,7 +49,7 @@ Data open_data(const Options& options) {
   const std::string text = data::read_text_files(paths);
   data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
   auto source = text_source(text, vocabulary, options.context, seed);
-  return {std::move(source), std::move(vocabulary)};
+  return {std::move(source), std::move(vocabulary), crc32c(text)};
 }
 
 TrainingStep::TrainingStep(const Options& options)
@@ -58,7 +59,7 @@ TrainingStep::TrainingStep(const Options& options)
       loader_(*data_.source, options.batch, options.context, device_),
       tokens_(empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
       upload_(device_, tokens_.bytes()),
-      plans_(options.gemm_plans, device_),
+      plans_(options.gemm_plans, device_, std::filesystem::path(options.out) / "gemm_plans.txt"),
       tf32_(options.dtype == "tf32") {
   seed(static_cast<std::uint64_t>(options.seed));
   model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));

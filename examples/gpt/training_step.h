@@ -19,6 +19,7 @@ namespace lamina::gpt {
 struct Data {
   std::unique_ptr<TokenSource> source;
   std::optional<data::Vocabulary> vocabulary;  // nothing for random tokens
+  std::uint32_t checksum = 0;                  // of the text of --text
 };
 
 /// The data of --text, --corpus or --random-tokens. Throws Error.

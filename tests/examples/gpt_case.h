@@ -6,13 +6,16 @@
 #include "core/error.h"
 #include "examples/gpt/cli.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -80,6 +83,28 @@ inline std::vector<nlohmann::json> timeless_log(const std::string& directory) {
     records.push_back(std::move(record));
   }
   return records;
+}
+
+/// Acts when the log has a line with this text: the run listens to signals by then.
+inline std::thread after_line(const std::string& text, const std::string& directory,
+                              const std::function<void()>& action) {
+  return std::thread([=] {
+    for (int i = 0; i < 3000; ++i) {
+      std::ifstream file(directory + "/log.jsonl");
+      for (std::string line; std::getline(file, line);) {
+        if (line.find(text) == std::string::npos) continue;
+        action();
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  });
+}
+
+/// The same for the first record of an event.
+inline std::thread after(const std::string& event, const std::string& directory,
+                         const std::function<void()>& action) {
+  return after_line("\"event\":\"" + event + "\"", directory, action);
 }
 
 inline std::string weights_of(const std::string& directory) {

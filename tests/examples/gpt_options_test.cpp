@@ -81,6 +81,14 @@ TEST(GptOptions, RefusesValuesOutOfRange) {
                                                        {"--recompute="},
                                                        {"--recompute=norm,"},
                                                        {"--recompute", "norm"},
+                                                       {"--resume", "later"},
+                                                       {"--resume", "-1"},
+                                                       {"--resume", "3x"},
+                                                       {"--resume="},
+                                                       {"--resume", "3"},
+                                                       {"--keep", "0"},
+                                                       {"--keep-every", "-1"},
+                                                       {"--checkpoint-every", "-1"},
                                                        {"--config", "/"}};
   for (const std::vector<std::string>& arguments : wrong) {
     std::vector<std::string> all = {"train", "--out", "/nonexistent/never_made"};

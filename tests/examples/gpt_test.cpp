@@ -26,7 +26,9 @@ namespace lamina::gpt {
 namespace {
 
 using data::Split;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 GptConfig small_config() {
   return {.layers = 2, .heads = 2, .width = 32, .context = 16, .vocab = 96};
@@ -369,13 +371,12 @@ TEST(GptCheckpoint, ComesBackAsItWasSaved) {
   seed(6);
   Gpt model(small_config());
   const std::string path = directory.file("model.safetensors");
-  save_checkpoint(model,
-                  {.config = model.config,
-                   .vocabulary = data::Vocabulary::builtin(),
-                   .preset = "toy",
-                   .corpus = "easy",
-                   .step = 42},
-                  path);
+  nn::save_parameters(model, path,
+                      metadata_of({.config = model.config,
+                                   .vocabulary = data::Vocabulary::builtin(),
+                                   .preset = "toy",
+                                   .corpus = "easy",
+                                   .step = 42}));
   const Checkpoint loaded = load_checkpoint(path);
   EXPECT_EQ(weights_hash(*loaded.model), weights_hash(model));
   EXPECT_EQ(loaded.info.config.width, 32);
@@ -428,11 +429,21 @@ TEST(GptCheckpoint, SaysWhatIsWrongWithItsMetadata) {
               HasSubstr("the vocabulary has 256 symbols, expected vocab 96"));
 }
 
-TEST(GptCheckpoint, NamesTheOtherOneWhenTheBestIsUnreadable) {
+TEST(GptCheckpoint, NamesAnotherOneWhenTheBestIsDamaged) {
   const TemporaryDirectory directory;
-  ASSERT_EQ(train_tiny(directory.file("run"), {"--steps", "1"}).status, 0);
-  std::ofstream(directory.file("run/best.safetensors")) << "broken";
-  EXPECT_THAT(run({"sample", directory.file("run")}).errors, HasSubstr("last.safetensors"));
+  const std::string out = directory.file("run"), checkpoints = out + "/checkpoints/";
+  ASSERT_EQ(train_tiny(out, {"--steps", "2", "--checkpoint-every", "1"}).status, 0);
+  for (const std::string& place :
+       {out, checkpoints + "step_00000001", checkpoints + "step_00000001/model.safetensors"}) {
+    EXPECT_EQ(load_checkpoint(place).info.step, place == out ? 2 : 1);
+  }
+  const std::string damaged = checkpoints + "step_00000002/model.safetensors";
+  std::ofstream(damaged) << "broken";
+  EXPECT_THAT(run({"sample", out}).errors,
+              AllOf(HasSubstr(damaged + " has 6 bytes"),
+                    HasSubstr(checkpoints + "step_00000001 is intact: name it instead")));
+  fs::remove_all(checkpoints + "step_00000001");
+  EXPECT_THAT(run({"sample", out}).errors, Not(HasSubstr("is intact")));
 }
 
 TEST(GptSample, FailsWhenTheLogitsAreNotFinite) {

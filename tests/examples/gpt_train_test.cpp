@@ -44,8 +44,8 @@ TEST(GptTrain, LossFallsBelowUniformAndTheRunDirectoryIsComplete) {
   EXPECT_GT(evaluations[1]["excess"].get<double>(), 0.0);
   EXPECT_NEAR(evaluations[1]["val_loss"].get<double>() - evaluations[1]["floor"].get<double>(),
               evaluations[1]["excess"].get<double>(), 1e-9);
-  for (const char* name :
-       {"config.json", "log.jsonl", "samples.txt", "best.safetensors", "last.safetensors"}) {
+  for (const char* name : {"config.json", "log.jsonl", "samples.txt", "checkpoints/best",
+                           "checkpoints/latest", "checkpoints/step_00000060/MANIFEST"}) {
     EXPECT_TRUE(fs::exists(out + "/" + name)) << name;
   }
   EXPECT_EQ(outcome.out.find('\r'), std::string::npos);  // not a terminal
@@ -53,7 +53,7 @@ TEST(GptTrain, LossFallsBelowUniformAndTheRunDirectoryIsComplete) {
 
   const Outcome again = train_tiny(out, {"--steps", "1"});
   EXPECT_EQ(again.status, 2);
-  EXPECT_THAT(again.errors, HasSubstr("never overwritten"));
+  EXPECT_THAT(again.errors, HasSubstr("--steps is 1, expected at least 60"));
 
   const Outcome eval = run({"eval", out, "--device", "cpu", "--batch", "8", "--eval-batches", "2"});
   EXPECT_EQ(eval.status, 0) << eval.errors;
@@ -87,7 +87,7 @@ TEST(GptTrain, StopsAtTheTimeLimitWithAllFiles) {
   const std::string out = directory.file("run");
   const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "0.3"});
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_TRUE(fs::exists(out + "/last.safetensors"));
+  EXPECT_NO_THROW(load_checkpoint(out));
   EXPECT_LT(timeless_log(out).back()["step"].get<std::int64_t>(), 1000000);
   EXPECT_EQ(timeless_log(out).back()["reason"], "time limit");
 }
@@ -147,33 +147,17 @@ TEST(GptTrain, ReportsThatStdoutFailedAndKeepsTheRun) {
   EXPECT_EQ(timeless_log(directory.file("run")).back()["event"], "end");
 }
 
-/// Acts when the log has an event: the run listens to signals by then.
-std::thread after(const std::string& event, const std::string& directory,
-                  const std::function<void()>& action) {
-  return std::thread([=] {
-    for (int i = 0; i < 3000; ++i) {
-      std::ifstream file(directory + "/log.jsonl");
-      for (std::string line; std::getline(file, line);) {
-        if (line.find("\"event\":\"" + event + "\"") == std::string::npos) continue;
-        action();
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-  });
-}
-
 TEST(GptTrain, FailingRunLogsItsError) {
   const TemporaryDirectory directory;
   const std::string out = directory.file("run");
-  // A checkpoint is first written under this name.
-  std::thread blocker =
-      after("start", out, [&] { fs::create_directory(out + "/last.safetensors.part"); });
-  const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "1"});
+  std::thread blocker = after("start", out, [&] { std::ofstream(out + "/checkpoints") << "file"; });
+  const Outcome outcome =
+      train_tiny(out, {"--steps", "1000000", "--time-limit", "1", "--checkpoint-every", "0"});
   blocker.join();
   EXPECT_EQ(outcome.status, 1);
   EXPECT_EQ(timeless_log(out).back()["event"], "error");
-  EXPECT_THAT(timeless_log(out).back()["what"].get<std::string>(), HasSubstr(".part"));
+  EXPECT_THAT(timeless_log(out).back()["what"].get<std::string>(),
+              HasSubstr("/checkpoints failed: File exists"));
 }
 
 TEST(GptTrain, LeavesOutTheSamplesOnCtrlCAtTheEnd) {
@@ -186,7 +170,7 @@ TEST(GptTrain, LeavesOutTheSamplesOnCtrlCAtTheEnd) {
   EXPECT_EQ(outcome.status, 130) << outcome.errors;
   EXPECT_EQ(timeless_log(out).back()["event"], "stop");
   EXPECT_FALSE(fs::exists(out + "/samples.txt"));
-  EXPECT_EQ(load_checkpoint(out + "/last.safetensors").info.step, 2);
+  EXPECT_EQ(load_checkpoint(out).info.step, 2);
 }
 
 TEST(GptTrain, StopsCleanlyWhenTheTerminalGoesAway) {
@@ -208,7 +192,7 @@ TEST(GptTrain, FinishesTheStepOnCtrlC) {
   const Outcome outcome = train_tiny(out, {"--steps", "1000000", "--time-limit", "30"});
   sender.join();
   EXPECT_EQ(outcome.status, 130) << outcome.errors;
-  EXPECT_THAT(outcome.out, HasSubstr("sample with: lamina-gpt sample "));
+  EXPECT_THAT(outcome.out, HasSubstr("go on with: lamina-gpt train --out " + out));
   EXPECT_EQ(timeless_log(out).back()["event"], "stop");
   EXPECT_NO_THROW(load_checkpoint(out));
 }

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Kills lamina-gpt train (SIGKILL) at random times, each time goes on with the same command, and
+compares the run with one that was left alone: weights, moments, log. There is a checkpoint at each
+step. Usage: kill_and_resume.py LAMINA_GPT [KILLS [SEED]]"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+PROGRAM = sys.argv[1]
+KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 10
+RANDOM = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+STEPS_A_KILL = 20
+STEPS = 3 * STEPS_A_KILL * KILLS  # more than what the kills leave time for
+TIMES = ("ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine", "trained_s", "logs")
+
+
+def command(out, steps=STEPS):
+    return [PROGRAM, "train", "--preset", "toy-cpu", "--device", "cpu", "--layers", "1", "--width", "32",
+            "--heads", "2", "--context", "16", "--batch", "2", "--accumulate", "2", "--dropout", "0.1",
+            "--eval-batches", "1", "--eval-every", "50", "--log-every", "1", "--samples", "1", "--sample-chars", "20",
+            "--checkpoint-every", "1", "--metrics", "csv", "--threads", "1", "--steps", str(steps), "--out", out]
+
+
+def timeless(record):
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
+def log_of(out):
+    with open(os.path.join(out, "log.jsonl")) as file:
+        return [timeless(json.loads(line)) for line in file]
+
+
+def logged_steps(out):
+    """The last step that is in the log; the last line may be cut."""
+    try:
+        with open(os.path.join(out, "log.jsonl")) as file:
+            steps = re.findall(r'"event":"step".*"step":(\d+),', file.read())
+    except FileNotFoundError:
+        return 0
+    return int(steps[-1]) if steps else 0
+
+
+def checkpoint_of(out):
+    directory = os.path.join(out, "checkpoints", f"step_{STEPS:08}")
+    parts = []
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        with open(os.path.join(directory, name), "rb") as file:
+            parts.append(file.read())
+    with open(os.path.join(directory, "state.json")) as file:
+        parts.append(timeless(json.load(file)))
+    return parts
+
+
+def seconds_of(training):
+    start = time.monotonic()
+    subprocess.run(training, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        whole, out, short = (os.path.join(directory, name) for name in ("whole", "run", "short"))
+        start_seconds = seconds_of(command(short, 1))
+        seconds = seconds_of(command(whole))
+        longest = 2 * (start_seconds + STEPS_A_KILL * seconds / STEPS)
+        most_lost = damaged = kills = 0
+        while kills < KILLS:
+            before = logged_steps(out)
+            process = subprocess.Popen(command(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            try:
+                text, _ = process.communicate(timeout=RANDOM.uniform(0.0, longest))
+                sys.exit(f"the run ended with status {process.returncode} after {kills} kills: {text}")
+            except subprocess.TimeoutExpired:
+                process.kill()
+                text, _ = process.communicate()
+                kills += 1
+            damaged += text.count("damaged ")
+            resumed = re.search(r"^resume  step (\d+)", text, re.M)
+            if resumed:
+                most_lost = max(most_lost, before - int(resumed.group(1)))
+            elif logged_steps(out) < before:
+                most_lost = max(most_lost, before)  # it has started again
+        rest = subprocess.run(command(out), capture_output=True, text=True, check=False)
+        assert rest.returncode == 0, rest.stderr
+        assert checkpoint_of(out) == checkpoint_of(whole), "weights, moments or state differ"
+        assert log_of(out) == log_of(whole), "the logs differ"
+        names = os.listdir(os.path.join(out, "checkpoints"))
+        assert not [name for name in names if name.startswith(".")], names
+        # The checkpoint of a step is written while the next one runs.
+        assert most_lost <= 2, f"{most_lost} steps were lost"
+        assert damaged == 0, f"{damaged} checkpoints were damaged"
+        print(f"{kills} kills in {STEPS} steps ({seconds:.1f} s without them): at most {most_lost} steps lost, "
+              "weights, moments and log equal")
+
+
+main()
