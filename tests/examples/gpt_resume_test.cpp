@@ -156,6 +156,20 @@ TEST(GptResume, GoesOnAfterCtrlC) {
   expect_equal(bits_of(out, 150), bits_of(whole, 150));
 }
 
+TEST(GptResume, GoesOnAfterATimeLimit) {
+  const TemporaryDirectory directory;
+  const std::string whole = directory.file("whole"), out = directory.file("run");
+  std::vector<std::string> arguments =
+      words("--steps 150 --keep 1 --eval-every 40 --metrics csv --threads 1");
+  ASSERT_EQ(train_tiny(whole, arguments).status, 0);
+  arguments.insert(arguments.end(), {"--time-limit", "0.2"});
+  const Outcome cut = train_tiny(out, arguments);
+  EXPECT_THAT(cut.out, HasSubstr("steps (time limit)"));
+  EXPECT_NO_THROW(load_checkpoint(out));
+  ASSERT_EQ(run({"train", "--out", out, "--time-limit", "0"}).status, 0);
+  expect_equal(bits_of(out, 150), bits_of(whole, 150));
+}
+
 TEST(GptResume, StartsAgainWhenThereIsNoCheckpointYet) {
   const TemporaryDirectory directory;
   const std::string whole = directory.file("whole"), out = directory.file("run");

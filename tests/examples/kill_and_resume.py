@@ -21,10 +21,11 @@ TIMES = ("ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine", "traine
 
 
 def command(out, steps=STEPS):
-    return [PROGRAM, "train", "--preset", "toy-cpu", "--device", "cpu", "--layers", "1", "--width", "32",
-            "--heads", "2", "--context", "16", "--batch", "2", "--accumulate", "2", "--dropout", "0.1",
-            "--eval-batches", "1", "--eval-every", "50", "--log-every", "1", "--samples", "1", "--sample-chars", "20",
-            "--checkpoint-every", "1", "--metrics", "csv", "--threads", "1", "--steps", str(steps), "--out", out]
+    text = os.path.join(os.path.dirname(out), "text.txt")
+    return [PROGRAM, "train", "--out", out, "--text", text, "--steps", str(steps),
+            *("--preset toy-cpu --device cpu --threads 1 --layers 1 --width 32 --heads 2 --context 16 --batch 2 "
+              "--accumulate 2 --dropout 0.1 --log-every 1 --eval-every 50 --eval-batches 1 --checkpoint-every 1 "
+              "--metrics csv --samples 1 --sample-chars 20").split()]
 
 
 def timeless(record):
@@ -65,6 +66,8 @@ def seconds_of(training):
 
 def main():
     with tempfile.TemporaryDirectory() as directory:
+        with open(os.path.join(directory, "text.txt"), "w") as file:
+            file.write(" ".join(str(RANDOM.randrange(1000)) for _ in range(2000)))
         whole, out, short = (os.path.join(directory, name) for name in ("whole", "run", "short"))
         start_seconds = seconds_of(command(short, 1))
         seconds = seconds_of(command(whole))
