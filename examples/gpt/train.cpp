@@ -70,12 +70,12 @@ class Trainer {
     run_.emplace(options_);
     directory_ = run_->path();
     store_.emplace(disk_, directory_ / "checkpoints");
-    resume();
+    const bool is_new = !resume();
     log_.emplace(directory_ / "log.jsonl");
     metrics_.emplace(directory_, options_.metrics);
     writer_.emplace(disk_, *store_, retention(), device_);
     try {
-      return train();
+      return train(is_new);
     } catch (const std::exception& error) {
       try {
         log_->write({{"event", "error"}, {"step", step_}, {"what", error.what()}});
@@ -87,10 +87,10 @@ class Trainer {
   }
 
  private:
-  int train() {
+  int train(bool is_new) {
     write_synced(disk_, directory_ / "config.json", options_json().dump(2) + "\n");
     describe();
-    if (step_ == 0) log_start();
+    if (is_new) log_start();
     if (options_.profile > 0) profile_.emplace(options_, device_, directory_, step_, live_);
     mark_ = Clock::now();
     while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
@@ -146,12 +146,13 @@ class Trainer {
     throw Error(cat("--resume is ", step, ": ", fault, others));
   }
 
-  /// Takes everything back to where a checkpoint was made, the logs as well.
-  void resume() {
+  /// Takes everything back to where a checkpoint was made, the logs as well. False when there is
+  /// none.
+  bool resume() {
     const std::optional<std::int64_t> step = checkpoint_to_resume();
     if (!step) {
       cut_logs(directory_, {});
-      return;
+      return false;
     }
     const fs::path path = store_->path_of(*step);
     const TrainingState state = read_state(path / "state.json");
@@ -189,6 +190,7 @@ class Trainer {
     live_.print(cat("resume  step ", step_, ", from ", path.string()));
     for (const std::string& change : changes)
       live_.print("change  " + change);
+    return true;
   }
 
   void describe() {

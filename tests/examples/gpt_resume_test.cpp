@@ -158,16 +158,19 @@ TEST(GptResume, GoesOnAfterCtrlC) {
 
 TEST(GptResume, GoesOnAfterATimeLimit) {
   const TemporaryDirectory directory;
-  const std::string whole = directory.file("whole"), out = directory.file("run");
-  std::vector<std::string> arguments =
+  const std::string whole = directory.file("whole");
+  const std::vector<std::string> arguments =
       words("--steps 150 --keep 1 --eval-every 40 --metrics csv --threads 1");
   ASSERT_EQ(train_tiny(whole, arguments).status, 0);
-  arguments.insert(arguments.end(), {"--time-limit", "0.2"});
-  const Outcome cut = train_tiny(out, arguments);
-  EXPECT_THAT(cut.out, HasSubstr("steps (time limit)"));
-  EXPECT_NO_THROW(load_checkpoint(out));
-  ASSERT_EQ(run({"train", "--out", out, "--time-limit", "0"}).status, 0);
-  expect_equal(bits_of(out, 150), bits_of(whole, 150));
+  for (const std::string limit : {"0.000001", "0.05"}) {  // seconds
+    const std::string out = directory.file(limit);
+    std::vector<std::string> limited = arguments;
+    limited.insert(limited.end(), {"--time-limit", limit});
+    EXPECT_THAT(train_tiny(out, limited).out, HasSubstr("steps (time limit)"));
+    EXPECT_NO_THROW(load_checkpoint(out));
+    ASSERT_EQ(run({"train", "--out", out, "--time-limit", "0"}).status, 0);
+    expect_equal(bits_of(out, 150), bits_of(whole, 150));
+  }
 }
 
 TEST(GptResume, StartsAgainWhenThereIsNoCheckpointYet) {
