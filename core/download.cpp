@@ -16,7 +16,10 @@
 
 namespace lamina {
 
-Download::Download(Device device) : device_(device), memory_(nullptr, std::free) {}
+Download::Download(Device device, std::size_t bytes)
+    : device_(device), memory_(nullptr, std::free) {
+  reserve(bytes);
+}
 
 void Download::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return;

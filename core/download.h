@@ -16,12 +16,12 @@ class Tensor;
 
 class Download {
  public:
-  /// For tensors on `device`.
-  explicit Download(Device device);
+  /// For tensors on `device` of `bytes` bytes together. Room for more is made when it is needed;
+  /// for CUDA it is page-locked, which takes time to make.
+  explicit Download(Device device, std::size_t bytes = 0);
 
   /// Copies of the tensors' elements, row by row; they last until the next call. Waits for the
-  /// device. Its memory is page-locked, which copies several times faster than other. Throws Error
-  /// for a tensor on another device.
+  /// device. Throws Error for a tensor on another device.
   std::vector<std::string_view> operator()(std::span<const Tensor> tensors);
 
  private:

@@ -10,8 +10,9 @@
 
 namespace lamina::gpt {
 
-CheckpointWriter::CheckpointWriter(Disk& disk, CheckpointStore store, Retention keep, Device device)
-    : disk_(&disk), store_(std::move(store)), keep_(keep), download_(device) {}
+CheckpointWriter::CheckpointWriter(Disk& disk, CheckpointStore store, Retention keep, Device device,
+                                   std::size_t bytes)
+    : disk_(&disk), store_(std::move(store)), keep_(keep), download_(device, bytes) {}
 
 void CheckpointWriter::begin(Content content, std::vector<std::filesystem::path> logs) {
   std::vector<Tensor> tensors = content.model.tensors;

@@ -7,6 +7,7 @@
 #include "examples/gpt/checkpoint_store.h"
 #include "nn/safetensors.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <future>
@@ -24,8 +25,10 @@ class CheckpointWriter {
     bool is_best = false;
   };
 
-  /// `disk` outlives the writer. `device` is that of the tensors.
-  CheckpointWriter(Disk& disk, CheckpointStore store, Retention keep, Device device);
+  /// `disk` outlives the writer. The tensors are on `device` and have `bytes` bytes together: as
+  /// much host memory is taken.
+  CheckpointWriter(Disk& disk, CheckpointStore store, Retention keep, Device device,
+                   std::size_t bytes);
 
   /// Copies the content and returns. `logs`, which the checkpoint relies on, are synced before it.
   /// To be called after wait().

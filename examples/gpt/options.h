@@ -55,7 +55,7 @@ struct Options {
   double time_limit = 0.0;  // seconds; 0: none
 
   std::string out, resume = "auto";  // auto, never or a step
-  std::int64_t checkpoint_every = 250, keep = 2, keep_every = 0;
+  std::int64_t checkpoint_every = 500, keep = 2, keep_every = 0;
   std::int64_t eval_every = 250, eval_batches = 20;
   std::int64_t log_every = 0;  // 0: 10 on the CPU, 50 on CUDA
   std::string metrics = "none";

@@ -73,7 +73,7 @@ class Trainer {
     const bool is_new = !resume();
     log_.emplace(directory_ / "log.jsonl");
     metrics_.emplace(directory_, options_.metrics);
-    writer_.emplace(disk_, *store_, retention(), device_);
+    writer_.emplace(disk_, *store_, retention(), device_, checkpoint_bytes());
     try {
       return train(is_new);
     } catch (const std::exception& error) {
@@ -111,6 +111,14 @@ class Trainer {
 
   bool is_out_of_time() const {
     return options_.time_limit > 0.0 && seconds_since(session_start_) >= options_.time_limit;
+  }
+
+  std::size_t checkpoint_bytes() const {
+    std::size_t bytes = 0;
+    for (const nn::NamedTensors& tensors : {nn::parameters_of(*model_), optimizer_->tensors()})
+      for (const auto& [name, tensor] : tensors)
+        bytes += tensor.bytes();
+    return bytes;
   }
 
   Retention retention() const { return {options_.keep, options_.keep_every}; }
@@ -399,7 +407,7 @@ class Trainer {
     saved_step_ = -1;
   }
 
-  std::string sample_command() const { return cat("lamina-gpt sample ", directory_.string()); }
+  std::string resume_command() const { return cat("lamina-gpt train --out ", directory_.string()); }
 
   /// After Ctrl-C, SIGTERM or SIGHUP. Returns the exit status.
   int stop() {
@@ -407,7 +415,7 @@ class Trainer {
     save_and_wait();
     log_->write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
     live_.print(cat("stopped after step ", step_, " of ", options_.steps,
-                    "; go on with: lamina-gpt train --out ", directory_.string()));
+                    "; go on with: ", resume_command()));
     return 128 + signal;
   }
 
@@ -461,7 +469,8 @@ class Trainer {
                          " tok/s in training; ", last_.text(), "; best ", fixed(best_, 4),
                          " at step ", best_step_));
     live_.print(cat("weights ", hash));
-    live_.print(cat("more    ", sample_command()));
+    live_.print(cat("more    lamina-gpt sample ", directory_.string()));
+    if (is_cut) live_.print(cat("go on   ", resume_command()));
     return 0;
   }
 

@@ -166,7 +166,9 @@ TEST(GptResume, GoesOnAfterATimeLimit) {
     const std::string out = directory.file(limit);
     std::vector<std::string> limited = arguments;
     limited.insert(limited.end(), {"--time-limit", limit});
-    EXPECT_THAT(train_tiny(out, limited).out, HasSubstr("steps (time limit)"));
+    EXPECT_THAT(
+        train_tiny(out, limited).out,
+        AllOf(HasSubstr("steps (time limit)"), HasSubstr("go on   lamina-gpt train --out " + out)));
     EXPECT_NO_THROW(load_checkpoint(out));
     ASSERT_EQ(run({"train", "--out", out, "--time-limit", "0"}).status, 0);
     expect_equal(bits_of(out, 150), bits_of(whole, 150));
@@ -202,6 +204,19 @@ TEST(GptResume, UsesTheNewestIntactCheckpointAndNamesTheOthers) {
   const std::string log = content_of(out + "/log.jsonl");
   EXPECT_THAT(run({"train", "--out", out}).errors, HasSubstr("no checkpoint in " + out));
   EXPECT_EQ(content_of(out + "/log.jsonl"), log);
+}
+
+TEST(GptResume, GoesBackToAStepForGood) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  ASSERT_EQ(train_tiny(out, {"--steps", "5", "--checkpoint-every", "1", "--keep", "9"}).status, 0);
+  const Bits expected = bits_of(out, 5);
+  ASSERT_EQ(run({"train", "--out", out, "--resume", "2", "--time-limit", "0.000001"}).status, 0);
+  for (const std::int64_t step : {1, 2, 3, 4, 5})
+    EXPECT_EQ(fs::exists(checkpoint(out, step)), step <= 2) << step;
+  const Outcome rest = run({"train", "--out", out, "--time-limit", "0"});
+  EXPECT_THAT(rest.out, HasSubstr("resume  step 2, from "));
+  expect_equal(bits_of(out, 5), expected);
 }
 
 TEST(GptResume, SaysThatALogIsShorterThanItWas) {
