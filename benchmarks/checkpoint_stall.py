@@ -51,9 +51,9 @@ def main():
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--checkpoints", type=int, default=10)
     parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]))
-    parser.add_argument("options", nargs="*")
-    args = parser.parse_args()
-    result = measure(args.program, args.every, args.checkpoints, args.options)
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args = parser.parse_args(sys.argv[1:end])
+    result = measure(args.program, args.every, args.checkpoints, sys.argv[end + 1:])
     document = {"commit": args.commit, "date": today(), "machine": machine(), **result}
     path = pathlib.Path(args.result)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ void Download::reserve(std::size_t bytes) {
 #endif
   memory_ = {static_cast<std::byte*>(std::malloc(bytes)), std::free};
   if (!memory_) throw std::bad_alloc();
+  std::memset(memory_.get(), 0, bytes);  // its pages come now, and not with the first copy
   bytes_ = bytes;
 }
 

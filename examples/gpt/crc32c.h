@@ -11,7 +11,7 @@ namespace lamina::gpt {
 /// The checksum of bytes that come in pieces.
 class Crc32c {
  public:
-  /// Costs about half a nanosecond a byte.
+  /// Takes eight bytes at a time, a look-up in a table for each.
   void add(std::string_view bytes);
 
   std::uint32_t value() const { return ~rest_; }
