@@ -9,6 +9,7 @@
 #include "examples/gpt/profile_command.h"
 #include "examples/gpt/report.h"
 #include "examples/gpt/sample.h"
+#include "examples/gpt/tokenizer_command.h"
 #include "examples/gpt/train.h"
 
 #include <new>
@@ -24,7 +25,8 @@ constexpr const char* kUsage =
     "  eval     measure the loss of a trained model against the entropy floor\n"
     "  profile  train a few steps; write their kernels and their memory for viewers\n"
     "  report   write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
-    "  doctor   show what this machine and this build offer, and check that they train\n\n"
+    "  doctor   show what this machine and this build offer, and check that they train\n"
+    "  tokenizer  make a byte-pair tokenizer from your own text\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
 Checkpoint load_run(const Options& options, Command command) {
@@ -138,6 +140,8 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return profile(options, console);
     case Command::report:
       return report(options, console);
+    case Command::tokenizer:
+      return make_tokenizer(options, console);
   }
   return 1;
 }

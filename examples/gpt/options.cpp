@@ -74,7 +74,8 @@ bool parse_switch(const Spec& spec, const std::string& text) {
 
 bool names_path(const Spec& spec) {
   return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
-         spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory";
+         spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory" ||
+         spec.name == "tokenizer";
 }
 
 /// One of the choices; of a list the first one, or some of the others with commas between.
@@ -143,6 +144,11 @@ std::vector<std::string> spread_text(std::span<const std::string> arguments) {
   return result;
 }
 
+/// Whether the command computes with a model.
+bool has_device(Command command) {
+  return command != Command::report && command != Command::tokenizer;
+}
+
 /// Whether the command trains.
 bool has_preset(Command command) {
   return command == Command::train || command == Command::profile;
@@ -162,6 +168,8 @@ std::string_view about(Command command) {
       return "Trains a few steps and writes files that show their kernels and their memory.";
     case Command::report:
       return "Writes a run directory as one HTML file that needs no network.";
+    case Command::tokenizer:
+      return "Makes a byte-pair tokenizer from texts, as a tokenizer.json.";
   }
   return "";
 }
@@ -356,11 +364,21 @@ void resolve_data(Options& options, const std::vector<Setting>& config,
     throw UsageError(cat("--random-tokens and --", options.text.empty() ? "corpus" : "text",
                          " are both given, expected one of them"));
   }
-  if (!options.text.empty()) {
-    options.corpus.clear();
-  } else if (has(flags, "level")) {
-    throw UsageError("--level is given without --text, expected both (other data has its tokens)");
+  if (options.text.empty()) {
+    options.tokenizer.clear();
+    for (const std::string_view name : {"level", "tokenizer"}) {
+      if (!has(flags, name)) continue;
+      throw UsageError(
+          cat("--", name, " is given without --text, expected both (other data has its tokens)"));
+    }
+    return;
   }
+  options.corpus.clear();
+  if (!has(flags, "level")) return;
+  if (has(flags, "tokenizer")) {
+    throw UsageError("--level and --tokenizer are both given, expected one of them");
+  }
+  options.tokenizer.clear();
 }
 
 void resolve(Options& options) {
@@ -446,20 +464,23 @@ std::string_view name_of(Command command) {
       return "profile";
     case Command::report:
       return "report";
+    case Command::tokenizer:
+      return "tokenizer";
   }
   return "";
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train,  Command::sample,  Command::eval,
-                                    Command::doctor, Command::profile, Command::report};
+  constexpr std::array kCommands = {Command::train,    Command::sample,  Command::eval,
+                                    Command::doctor,   Command::profile, Command::report,
+                                    Command::tokenizer};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
   throw UsageError(cat("unknown command \"", name,
-                       "\", expected train, sample, eval, doctor, profile or report",
+                       "\", expected train, sample, eval, doctor, profile, report or tokenizer",
                        suggestion(name, names)));
 }
 
@@ -467,7 +488,7 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
   Options options = defaults_of(command);
   const std::vector<Setting> flags = read_flags(command, arguments, options);
   if (options.help) return options;
-  if (command == Command::report) {
+  if (!has_device(command)) {
     apply_settings(flags, options);
     return options;
   }

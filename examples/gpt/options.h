@@ -29,7 +29,8 @@ enum class Command : unsigned {
   eval = 4,
   doctor = 8,
   profile = 16,
-  report = 32
+  report = 32,
+  tokenizer = 64
 };
 
 struct Options {
@@ -39,7 +40,8 @@ struct Options {
   std::int64_t seed = 1337;
 
   std::vector<std::string> text;  // files; empty: the built-in corpus
-  std::string level = "character", corpus;
+  std::string level = "character", tokenizer, corpus;
+  std::int64_t vocab = 8192;  // of a new tokenizer
   bool random_tokens = false;
 
   std::int64_t layers = 4, heads = 4, width = 128, context = 128;

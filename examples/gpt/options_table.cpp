@@ -15,6 +15,7 @@ constexpr unsigned kEval = static_cast<unsigned>(Command::eval);
 constexpr unsigned kDoctor = static_cast<unsigned>(Command::doctor);
 constexpr unsigned kProfile = static_cast<unsigned>(Command::profile);
 constexpr unsigned kReport = static_cast<unsigned>(Command::report);
+constexpr unsigned kTokenizer = static_cast<unsigned>(Command::tokenizer);
 constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
 constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
@@ -48,9 +49,16 @@ const std::vector<Spec>& specs() {
           "easy|standard"),
       {"Data", "text", "FILE...", "your own text instead: 90% to train on, the rest to validate",
        kStep | kEval, &O::text},
+      {"Data", "text", "FILE...", "what the tokenizer learns from", kTokenizer, &O::text},
+      {"Data", "vocab", "N", "tokens at most: 256 bytes, merges, <|endoftext|>", kTokenizer,
+       &O::vocab, 257, 1e6},
       one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte", kStep,
               &O::level},
              "character|byte"),
+      {"Data", "tokenizer", "FILE",
+       "byte-pair tokens of --text instead: a tokenizer.json, a merges.txt, or a directory with "
+       "one",
+       kStep, &O::tokenizer},
       {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kStep,
        &O::random_tokens},
       {"Model", "layers", "N", "blocks", kStep, &O::layers, 1, 1000},
@@ -116,6 +124,7 @@ const std::vector<Spec>& specs() {
        kTrain, &O::checkpoint_every},
       {"Output", "keep", "N", "checkpoints: the newest N stay, and the best", kTrain, &O::keep, 1},
       {"Output", "keep-every", "N", "and those of every N steps; 0: none", kTrain, &O::keep_every},
+      {"Output", "out", "FILE", "tokenizer.json to write", kTokenizer, &O::out},
       {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,
        &O::eval_every},
       {"Output", "eval-batches", "N", "batches per evaluation", kTrain | kEval, &O::eval_batches, 1,

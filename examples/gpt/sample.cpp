@@ -3,6 +3,7 @@
 
 #include "core/random.h"
 #include "core/text.h"
+#include "examples/gpt/bpe.h"
 
 #include <algorithm>
 #include <cmath>
@@ -96,7 +97,9 @@ std::vector<std::string> generate_text(Gpt& model, const data::Vocabulary& vocab
     start = vocabulary.encode(prompt);
   } else if (vocabulary == data::Vocabulary::builtin()) {
     start = vocabulary.encode(data::Scenes::kPrompt);
-  } else if (vocabulary.level() == data::Level::byte) {
+  } else if (vocabulary.bpe() != nullptr && !vocabulary.bpe()->parts().special.empty()) {
+    start = {vocabulary.bpe()->parts().special.front()};  // the end of another text
+  } else if (vocabulary.level() != data::Level::character) {
     start = vocabulary.encode("\n");
   }
   std::vector<std::string> texts;

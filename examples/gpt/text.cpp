@@ -3,6 +3,9 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "examples/gpt/bpe.h"
+#include "examples/gpt/bpe_files.h"
+#include "examples/gpt/utf8.h"
 
 #include <algorithm>
 #include <array>
@@ -19,73 +22,13 @@ namespace lamina::data {
 namespace {
 
 constexpr std::int64_t kBytes = 256;
-constexpr char32_t kLastCodePoint = 0x10FFFF;
-
-bool is_surrogate(char32_t symbol) {
-  return symbol >= 0xD800 && symbol <= 0xDFFF;
-}
-
-struct Decoded {
-  char32_t symbol = 0;
-  std::size_t bytes = 0;  // 0: not UTF-8
-};
-
-/// The character at the start of text: RFC 3629, so no overlong forms, surrogates, or values above
-/// U+10FFFF.
-Decoded first_character(std::string_view text) {
-  constexpr std::array<char32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
-  const auto lead = static_cast<unsigned char>(text.front());
-  if (lead < 0x80) return {lead, 1};
-  const std::size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC0 || lead > 0xF7 || text.size() < bytes) return {};
-  char32_t symbol = lead & (0xFFU >> (bytes + 1));
-  for (std::size_t i = 1; i < bytes; ++i) {
-    const auto next = static_cast<unsigned char>(text[i]);
-    if ((next & 0xC0U) != 0x80) return {};
-    symbol = symbol << 6U | (next & 0x3FU);
-  }
-  if (symbol < kSmallest[bytes] || symbol > kLastCodePoint || is_surrogate(symbol)) return {};
-  return {symbol, bytes};
-}
-
-void append_utf8(char32_t symbol, std::string& text) {
-  const auto put = [&](char32_t byte) { text.push_back(static_cast<char>(byte)); };
-  const auto put_rest = [&](int bits) {
-    for (; bits >= 0; bits -= 6)
-      put(0x80U | (symbol >> bits & 0x3FU));
-  };
-  if (symbol < 0x80) {
-    put(symbol);
-  } else if (symbol < 0x800) {
-    put(0xC0U | symbol >> 6U);
-    put_rest(0);
-  } else if (symbol < 0x10000) {
-    put(0xE0U | symbol >> 12U);
-    put_rest(6);
-  } else {
-    put(0xF0U | symbol >> 18U);
-    put_rest(12);
-  }
-}
-
-std::string name_of_symbol(char32_t symbol) {
-  std::ostringstream out;
-  out << "U+" << std::uppercase << std::hex << std::setfill('0') << std::setw(4)
-      << static_cast<std::uint32_t>(symbol);
-  if (symbol >= 0x20 && symbol != 0x7F) {
-    std::string text;
-    append_utf8(symbol, text);
-    out << " '" << text << "'";
-  }
-  return out.str();
-}
 
 /// Calls visit(symbol, byte offset) for each character. Throws Error at the first that is not
 /// UTF-8.
 template <class Visit>
 void for_each_character(std::string_view what, std::string_view text, Visit visit) {
   for (std::size_t offset = 0; offset < text.size();) {
-    const Decoded decoded = first_character(text.substr(offset));
+    const Utf8Character decoded = first_character(text.substr(offset));
     if (decoded.bytes == 0) {
       std::ostringstream byte;
       byte << "0x" << std::hex << std::setfill('0') << std::setw(2)
@@ -117,18 +60,35 @@ Vocabulary Vocabulary::builtin() {
 
 Vocabulary Vocabulary::from_text(std::string_view text, Level level) {
   if (text.empty()) throw Error("vocabulary: text has 0 bytes, expected at least 1");
-  if (level == Level::byte) return {level, {}};
+  if (level == Level::byte) return of_bytes();
   std::set<char32_t> distinct;
   for_each_character("vocabulary", text,
                      [&](char32_t symbol, std::size_t) { distinct.insert(symbol); });
   return {level, std::vector<char32_t>(distinct.begin(), distinct.end())};
 }
 
+Vocabulary Vocabulary::of_bytes() {
+  return {Level::byte, {}};
+}
+
+Vocabulary Vocabulary::from_bpe(Bpe bpe) {
+  Vocabulary vocabulary(Level::bpe, {});
+  vocabulary.bpe_ = std::make_shared<const Bpe>(std::move(bpe));
+  return vocabulary;
+}
+
+bool Vocabulary::operator==(const Vocabulary& other) const {
+  if (level_ != other.level_ || symbols_ != other.symbols_) return false;
+  return !bpe_ || bpe_->parts() == other.bpe_->parts();
+}
+
 std::int64_t Vocabulary::size() const {
+  if (bpe_) return bpe_->size();
   return level_ == Level::byte ? kBytes : static_cast<std::int64_t>(symbols_.size());
 }
 
 std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
+  if (bpe_) return bpe_->encode(text);
   std::vector<std::int32_t> tokens;
   tokens.reserve(text.size());
   if (level_ == Level::byte) {
@@ -149,6 +109,7 @@ std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
 }
 
 std::string Vocabulary::decode(std::span<const std::int32_t> tokens) const {
+  if (bpe_) return bpe_->decode(tokens);
   std::string text;
   text.reserve(tokens.size());
   for (std::size_t i = 0; i < tokens.size(); ++i) {
@@ -168,6 +129,7 @@ std::string Vocabulary::decode(std::span<const std::int32_t> tokens) const {
 
 nlohmann::json Vocabulary::to_json() const {
   if (level_ == Level::byte) return {{"level", "byte"}};
+  if (bpe_) return {{"level", "bpe"}, {"tokenizer", bpe_json(*bpe_)}};
   std::vector<std::uint32_t> symbols(symbols_.begin(), symbols_.end());
   return {{"level", "character"}, {"symbols", symbols}};
 }
@@ -175,9 +137,11 @@ nlohmann::json Vocabulary::to_json() const {
 Vocabulary Vocabulary::from_json(const nlohmann::json& json) {
   try {
     const auto level = json.at("level").get<std::string>();
-    if (level == "byte") return {Level::byte, {}};
+    if (level == "byte") return of_bytes();
+    if (level == "bpe") return from_bpe(bpe_from_json(json.at("tokenizer")));
     if (level != "character") {
-      throw Error(cat("vocabulary: level is \"", level, "\", expected \"character\" or \"byte\""));
+      throw Error(
+          cat("vocabulary: level is \"", level, "\", expected \"character\", \"byte\" or \"bpe\""));
     }
     const auto symbols = json.at("symbols").get<std::vector<std::uint32_t>>();
     if (symbols.empty()) throw Error("vocabulary: symbols is empty, expected at least one");

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
@@ -15,18 +16,26 @@
 
 namespace lamina::data {
 
-/// What one token is: a Unicode character of UTF-8 text, or a byte of anything.
-enum class Level { character, byte };
+class Bpe;
+
+/// What one token is: a Unicode character of UTF-8 text, a byte of anything, or several bytes, as a
+/// tokenizer (bpe.h) says.
+enum class Level { character, byte, bpe };
 
 class Vocabulary {
  public:
   /// Newline and printable ASCII, 96 ids: newline is 0, any other character c is c - 31.
   static Vocabulary builtin();
 
-  /// character: the distinct characters of `text` in the order of their code points. byte: 256 ids,
-  /// whatever the text. Throws Error that names the byte when text is not UTF-8 at character level,
-  /// or is empty.
+  /// character: the distinct characters of `text` in the order of their code points. byte:
+  /// of_bytes(). Throws Error that names the byte when text is not UTF-8 at character level, or is
+  /// empty.
   static Vocabulary from_text(std::string_view text, Level level);
+
+  /// 256 ids, whatever the text.
+  static Vocabulary of_bytes();
+
+  static Vocabulary from_bpe(Bpe bpe);
 
   /// Token ids of text. Throws Error that names the character and its byte when it has no id.
   std::vector<std::int32_t> encode(std::string_view text) const;
@@ -39,22 +48,25 @@ class Vocabulary {
 
   Level level() const { return level_; }
 
-  /// {"level": "character", "symbols": [10, 32, ...]}, symbols as code points; none for bytes.
+  /// Of Level::bpe, else nullptr.
+  const Bpe* bpe() const { return bpe_.get(); }
+
+  /// {"level": "character", "symbols": [10, 32, ...]}, symbols as code points; none for bytes; for
+  /// BPE "tokenizer" instead, as in a tokenizer.json.
   nlohmann::json to_json() const;
 
   /// The inverse of to_json. Throws Error when `json` is something else.
   static Vocabulary from_json(const nlohmann::json& json);
 
-  bool operator==(const Vocabulary& other) const {
-    return level_ == other.level_ && symbols_ == other.symbols_;
-  }
+  bool operator==(const Vocabulary& other) const;
 
  private:
   Vocabulary(Level level, std::vector<char32_t> symbols);
 
   Level level_;
-  std::vector<char32_t> symbols_;  // by id, ascending; empty for bytes
+  std::vector<char32_t> symbols_;  // by id, ascending; of characters only
   std::unordered_map<char32_t, std::int32_t> ids_;
+  std::shared_ptr<const Bpe> bpe_;
 };
 
 /// The contents of the files, one after the other. Throws Error that names the file when one is

@@ -5,6 +5,7 @@
 #include "core/profile_scope.h"
 #include "core/text.h"
 #include "examples/gpt/crc32c.h"
+#include "examples/gpt/tokenizer_file.h"
 #include "examples/gpt/train.h"
 
 #include <filesystem>
@@ -47,7 +48,8 @@ Data open_data(const Options& options) {
   }
   const std::vector<std::filesystem::path> paths(options.text.begin(), options.text.end());
   const std::string text = data::read_text_files(paths);
-  data::Vocabulary vocabulary = data::Vocabulary::from_text(text, level);
+  data::Vocabulary vocabulary = options.tokenizer.empty() ? data::Vocabulary::from_text(text, level)
+                                                          : data::read_tokenizer(options.tokenizer);
   auto source = text_source(text, vocabulary, options.context, seed);
   return {std::move(source), std::move(vocabulary), crc32c(text)};
 }

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+#include "examples/gpt/bpe.h"
+
+#include "core/error.h"
+#include "core/text.h"
+#include "examples/gpt/bpe_trainer.h"
+#include "examples/gpt/gpt2_split.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace lamina::data {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+template <class Function>
+std::string error_of(Function function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::vector<std::string> pieces_of(std::string_view text) {
+  std::vector<std::string> pieces;
+  while (!text.empty()) {
+    pieces.emplace_back(text.substr(0, first_gpt2_piece(text)));
+    text.remove_prefix(pieces.back().size());
+  }
+  return pieces;
+}
+
+/// Of the bytes a, b, c, d and some merges.
+BpeParts small_parts() {
+  return {.tokens = {"a", "b", "c", "d", "ab", "cd", "abcd", "bc", "<end>", "<end><end>"},
+          .merges = {{1, 2}, {0, 1}, {2, 3}, {4, 5}},
+          .special = {8, 9},
+          .split = PieceSplit::none};
+}
+
+TEST(Gpt2Split, CutsWordsNumbersAndSigns) {
+  EXPECT_THAT(pieces_of("Hello, world 42x!?"),
+              ElementsAre("Hello", ",", " world", " 42", "x", "!?"));
+  EXPECT_THAT(pieces_of("it's we'LL I'd've 's"),
+              ElementsAre("it", "'s", " we", "'", "LL", " I", "'d", "'ve", " '", "s"));
+  EXPECT_TRUE(pieces_of("").empty());
+}
+
+TEST(Gpt2Split, LeavesTheLastBlankToTheWord) {
+  EXPECT_THAT(pieces_of("a   b"), ElementsAre("a", "  ", " b"));
+  EXPECT_THAT(pieces_of("a\n\n b"), ElementsAre("a", "\n\n", " b"));
+  EXPECT_THAT(pieces_of("a \n\tb  "), ElementsAre("a", " \n", "\t", "b", "  "));
+  EXPECT_THAT(pieces_of(" "), ElementsAre(" "));
+  EXPECT_THAT(pieces_of("\u3000\u00a0x"), ElementsAre("\u3000", "\u00a0", "x"));
+}
+
+TEST(Gpt2Split, KnowsLettersAndNumbersOfAllScripts) {
+  EXPECT_THAT(
+      pieces_of("\u00e9t\u00e9\u4e16\u754c \u0967\u0968\u00bd\u2167\U0001F600\u0301"),
+      ElementsAre("\u00e9t\u00e9\u4e16\u754c", " \u0967\u0968\u00bd\u2167", "\U0001F600\u0301"));
+  EXPECT_THAT(pieces_of("a\U0001C801!\u1c89b"), ElementsAre("a", "\U0001C801!", "\u1c89b"));
+}
+
+TEST(Gpt2Split, TakesBytesThatAreNotUtf8ForSigns) {
+  EXPECT_THAT(pieces_of("a\xff\x80! b\xc3"), ElementsAre("a", "\xff\x80!", " b", "\xc3"));
+}
+
+TEST(Bpe, MergesByRankNotByPlace) {
+  const Bpe bpe(small_parts());
+  EXPECT_THAT(bpe.encode("abcd"), ElementsAre(0, 7, 3));  // bc before ab
+  EXPECT_THAT(bpe.encode("abd"), ElementsAre(4, 3));
+  EXPECT_THAT(bpe.encode("abab"), ElementsAre(4, 4));
+  BpeParts parts = small_parts();
+  parts.merges.erase(parts.merges.begin());
+  EXPECT_THAT(Bpe(parts).encode("abcdab"), ElementsAre(6, 4));
+}
+
+TEST(Bpe, TakesTheLongestSpecialTokenFirst) {
+  const Bpe bpe(small_parts());
+  EXPECT_THAT(bpe.encode("a<end><end><end>b"), ElementsAre(0, 9, 8, 1));
+  EXPECT_EQ(bpe.decode(bpe.encode("<end>ab<end>")), "<end>ab<end>");
+  EXPECT_THAT(error_of([&] { bpe.encode("ab<end"); }),
+              HasSubstr("encode: text has the byte 0x3c at offset 2, expected one of those"));
+}
+
+TEST(Bpe, NamesTheByteBehindASpecialToken) {
+  const Bpe bpe(small_parts());
+  EXPECT_THAT(error_of([&] { bpe.encode("a<end>b\n"); }), HasSubstr("0x0a at offset 7"));
+}
+
+TEST(Bpe, RefusesIdsThatDoNotExist) {
+  const Bpe bpe(small_parts());
+  for (const std::int32_t id : {-1, 10}) {
+    EXPECT_THAT(error_of([&] {
+                  bpe.decode(std::vector{0, id});
+                }),
+                HasSubstr(cat("decode: token 1 is ", id, ", expected 0 to 9")));
+  }
+}
+
+TEST(Bpe, RefusesPartsThatDoNotFit) {
+  const auto error_with = [](const auto& change) {
+    BpeParts parts = small_parts();
+    change(parts);
+    return error_of([&] { Bpe bpe(parts); });
+  };
+  EXPECT_THAT(error_with([](BpeParts& parts) { parts.tokens[1] = ""; }), HasSubstr("1 is empty"));
+  EXPECT_THAT(error_with([](BpeParts& parts) { parts.tokens[1] = "a"; }),
+              HasSubstr("tokens 0 and 1 have the same bytes"));
+  EXPECT_THAT(error_with([](BpeParts& parts) {
+                parts.merges[0] = {0, 10};
+              }),
+              HasSubstr("merge 0 is of tokens 0 and 10"));
+  EXPECT_THAT(error_with([](BpeParts& parts) {
+                parts.merges[0] = {-1, 0};
+              }),
+              HasSubstr("expected two from 0 to 9"));
+  EXPECT_THAT(error_with([](BpeParts& parts) {
+                parts.merges[0] = {8, 0};
+              }),
+              HasSubstr("that are not special"));
+  EXPECT_THAT(error_with([](BpeParts& parts) {
+                parts.merges[0] = {0, 0};
+              }),
+              HasSubstr("merge 0 of tokens 0 and 0 has no token for its result"));
+  EXPECT_THAT(error_with([](BpeParts& parts) {
+                parts.merges[1] = {1, 2};
+              }),
+              HasSubstr("merge 1 of tokens 1 and 2 comes twice"));
+  EXPECT_THAT(error_with([](BpeParts& parts) { parts.special = {10}; }),
+              HasSubstr("special token 10 does not exist"));
+  EXPECT_THAT(error_with([](BpeParts& parts) { parts.special = {3}; }),
+              HasSubstr("special token 3 is a single byte"));
+}
+
+TEST(Bpe, TakesAMegabyteOfOneLetterInNearlyLinearTime) {
+  BpeParts parts{.tokens = {"a"}, .merges = {}, .special = {}};
+  for (std::int32_t i = 0; i < 12; ++i) {
+    parts.merges.emplace_back(i, i);
+    parts.tokens.push_back(parts.tokens.back() + parts.tokens.back());
+  }
+  const Bpe bpe(parts);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(bpe.encode(std::string((1U << 20U) + 5, 'a')).size(), 258U);  // and 4 + 1
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+/// Merges the first of the lowest rank, again and again: the definition.
+std::vector<std::int32_t> slowly_merged(const BpeParts& parts, const std::string& text) {
+  const auto id_of = [&](const std::string& bytes) {
+    return static_cast<std::int32_t>(std::find(parts.tokens.begin(), parts.tokens.end(), bytes) -
+                                     parts.tokens.begin());
+  };
+  std::vector<std::int32_t> ids;
+  for (const char byte : text)
+    ids.push_back(id_of(std::string(1, byte)));
+  for (bool is_merged = true; is_merged;) {
+    is_merged = false;
+    for (const auto& [left, right] : parts.merges) {
+      const std::int32_t both[] = {left, right};
+      const auto at = std::search(ids.begin(), ids.end(), both, both + 2);
+      if (at == ids.end()) continue;
+      *at = id_of(parts.tokens[static_cast<std::size_t>(left)] +
+                  parts.tokens[static_cast<std::size_t>(right)]);
+      ids.erase(at + 1);
+      is_merged = true;
+      break;
+    }
+  }
+  return ids;
+}
+
+TEST(Bpe, MergesAsTheDefinitionSays) {
+  std::mt19937 random(1);
+  const auto draw = [&](std::size_t below) { return random() % below; };
+  for (int round = 0; round < 200; ++round) {
+    BpeParts parts{.tokens = {"a", "b", "c"}, .split = PieceSplit::none};
+    for (int i = 0; i < 12; ++i) {
+      const std::size_t left = draw(parts.tokens.size()), right = draw(parts.tokens.size());
+      const std::string bytes = parts.tokens[left] + parts.tokens[right];
+      const std::pair merge(static_cast<std::int32_t>(left), static_cast<std::int32_t>(right));
+      if (std::count(parts.merges.begin(), parts.merges.end(), merge) > 0) continue;
+      parts.merges.push_back(merge);
+      if (std::count(parts.tokens.begin(), parts.tokens.end(), bytes) == 0)
+        parts.tokens.push_back(bytes);
+    }
+    std::string text;
+    for (std::size_t i = draw(60); i-- > 0;)
+      text += static_cast<char>('a' + draw(3));
+    EXPECT_EQ(Bpe(parts).encode(text), slowly_merged(parts, text)) << text;
+  }
+}
+
+TEST(BpeTrainer, MergesTheMostFrequentNeighboursFirst) {
+  const Bpe bpe = train_bpe("abab ab ab cd cd", 260);
+  const BpeParts& parts = bpe.parts();
+  ASSERT_EQ(bpe.size(), 260);
+  EXPECT_EQ(parts.tokens[0], "!");  // the order of GPT-2
+  EXPECT_EQ(parts.tokens[220], " ");
+  EXPECT_EQ(parts.tokens[256], "ab");   // 4 times
+  EXPECT_EQ(parts.tokens[257], "cd");   // 2 times, as "ab|ab" once and " |ab", " |cd" twice ...
+  EXPECT_EQ(parts.tokens[258], " ab");  // ... but of lower ids
+  EXPECT_EQ(parts.tokens[259], "<|endoftext|>");
+  EXPECT_THAT(parts.special, ElementsAre(259));
+  EXPECT_EQ(bpe.decode(bpe.encode("abab ab ab cd cd")), "abab ab ab cd cd");
+}
+
+TEST(BpeTrainer, StopsWhenNothingIsLeftToMerge) {
+  const Bpe bpe = train_bpe("aaaa", 1000);
+  EXPECT_EQ(bpe.size(), 259);  // aa, aaaa
+  EXPECT_EQ(train_bpe("", 300).size(), 257);
+  EXPECT_THAT(error_of([] { train_bpe("a", 256); }), HasSubstr("expected at least 257"));
+}
+
+TEST(BpeTrainer, GivesATextOneTokenizer) {
+  std::string text;
+  std::mt19937 random(2);
+  for (int i = 0; i < 20000; ++i)
+    text += static_cast<char>(random() % 8 == 0 ? ' ' : 'a' + random() % 6);
+  const Bpe first = train_bpe(text, 600), again = train_bpe(text, 600);
+  EXPECT_EQ(first.parts(), again.parts());
+  EXPECT_LT(first.encode(text).size(), text.size() / 2);
+  EXPECT_EQ(first.decode(first.encode(text)), text);
+}
+
+}  // namespace
+}  // namespace lamina::data
