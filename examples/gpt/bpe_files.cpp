@@ -78,6 +78,17 @@ void expect_byte_level(const Json& json, const char* name) {
   }
 }
 
+/// What is put around a text: nothing, also where it is said with a template.
+void expect_nothing_added(const Json& json) {
+  const Json value = json.value("post_processor", Json());
+  const Json single = value.is_object() ? value.value("single", Json()) : Json();
+  if (single.is_array() && single.size() == 1 && single[0].is_object() &&
+      single[0].contains("Sequence") && value.value("type", Json()) == "TemplateProcessing") {
+    return;
+  }
+  expect_byte_level(json, "post_processor");
+}
+
 PieceSplit split_of(const Json& json) {
   const Json value = json.value("pre_tokenizer", Json());
   if (!value.is_object() || value.value("type", Json()) != "ByteLevel") {
@@ -249,7 +260,7 @@ Bpe bpe_from_json(const Json& json) {
   expect_field(model, "byte_fallback", {false, Json()}, "model.");
   expect_field(model, "ignore_merges", {false, Json()}, "model.");
   expect_field(json, "normalizer", {Json()}, "");
-  expect_byte_level(json, "post_processor");
+  expect_nothing_added(json);
   expect_byte_level(json, "decoder");
 
   TokenList tokens;

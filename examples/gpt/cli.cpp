@@ -5,6 +5,7 @@
 #include "examples/gpt/checkpoint.h"
 #include "examples/gpt/doctor.h"
 #include "examples/gpt/evaluate.h"
+#include "examples/gpt/hugging_face_commands.h"
 #include "examples/gpt/options.h"
 #include "examples/gpt/profile_command.h"
 #include "examples/gpt/report.h"
@@ -20,13 +21,17 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: lamina-gpt COMMAND [OPTIONS]\n\n"
-    "  train    train a GPT on the built-in corpus or on your own text\n"
-    "  sample   write text with a trained model\n"
-    "  eval     measure the loss of a trained model against the entropy floor\n"
-    "  profile  train a few steps; write their kernels and their memory for viewers\n"
-    "  report   write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
-    "  doctor   show what this machine and this build offer, and check that they train\n"
-    "  tokenizer  make a byte-pair tokenizer from your own text\n\n"
+    "  train      train a GPT on the built-in corpus or on your own text\n"
+    "  sample     write text with a trained model\n"
+    "  eval       measure the loss of a trained model against the entropy floor\n"
+    "  profile    train a few steps; write their kernels and their memory for viewers\n"
+    "  report     write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
+    "  doctor     show what this machine and this build offer, and check that they train\n"
+    "  tokenizer  make a byte-pair tokenizer from your own text\n"
+    "  import     read a GPT-2 that Hugging Face's transformers wrote, to train, sample or "
+    "evaluate "
+    "it\n"
+    "  export     write a trained model for transformers\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
 Checkpoint load_run(const Options& options, Command command) {
@@ -142,6 +147,10 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return report(options, console);
     case Command::tokenizer:
       return make_tokenizer(options, console);
+    case Command::import_gpt2:
+      return import_model(options, console);
+    case Command::export_gpt2:
+      return export_model(options, console);
   }
   return 1;
 }

@@ -28,7 +28,8 @@ bool belongs(const Spec& spec, Command command) {
 }
 
 bool takes_run(Command command) {
-  return command == Command::sample || command == Command::eval || command == Command::report;
+  return command == Command::sample || command == Command::eval || command == Command::report ||
+         command == Command::import_gpt2 || command == Command::export_gpt2;
 }
 
 std::vector<std::string_view> names_of(Command command) {
@@ -75,7 +76,7 @@ bool parse_switch(const Spec& spec, const std::string& text) {
 bool names_path(const Spec& spec) {
   return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
          spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory" ||
-         spec.name == "tokenizer";
+         spec.name == "tokenizer" || spec.name == "from";
 }
 
 /// One of the choices; of a list the first one, or some of the others with commas between.
@@ -146,7 +147,8 @@ std::vector<std::string> spread_text(std::span<const std::string> arguments) {
 
 /// Whether the command computes with a model.
 bool has_device(Command command) {
-  return command != Command::report && command != Command::tokenizer;
+  return command == Command::train || command == Command::sample || command == Command::eval ||
+         command == Command::doctor || command == Command::profile;
 }
 
 /// Whether the command trains.
@@ -170,6 +172,10 @@ std::string_view about(Command command) {
       return "Writes a run directory as one HTML file that needs no network.";
     case Command::tokenizer:
       return "Makes a byte-pair tokenizer from texts, as a tokenizer.json.";
+    case Command::import_gpt2:
+      return "Reads a GPT-2 that transformers wrote: RUN is its directory.";
+    case Command::export_gpt2:
+      return "Writes the best checkpoint of a run directory (or a file) for transformers.";
   }
   return "";
 }
@@ -381,6 +387,17 @@ void resolve_data(Options& options, const std::vector<Setting>& config,
   options.tokenizer.clear();
 }
 
+/// What --from brings itself.
+void check_from(const Options& options, const std::vector<Setting>& flags) {
+  if (options.from.empty()) return;
+  for (const std::string_view name :
+       {"layers", "heads", "width", "context", "bias", "level", "tokenizer"}) {
+    if (!has(flags, name)) continue;
+    throw UsageError(cat("--from and --", name, " are both given, expected one of them (the model ",
+                         "and its vocabulary are what they are)"));
+  }
+}
+
 void resolve(Options& options) {
   const bool on_cuda = Device::parse(options.device).is_cuda();
   if (options.dtype == "auto") options.dtype = on_cuda ? "bf16" : "f32";
@@ -466,22 +483,27 @@ std::string_view name_of(Command command) {
       return "report";
     case Command::tokenizer:
       return "tokenizer";
+    case Command::import_gpt2:
+      return "import";
+    case Command::export_gpt2:
+      return "export";
   }
   return "";
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train,    Command::sample,  Command::eval,
-                                    Command::doctor,   Command::profile, Command::report,
-                                    Command::tokenizer};
+  constexpr std::array kCommands = {Command::train,     Command::sample,      Command::eval,
+                                    Command::doctor,    Command::profile,     Command::report,
+                                    Command::tokenizer, Command::import_gpt2, Command::export_gpt2};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
-  throw UsageError(cat("unknown command \"", name,
-                       "\", expected train, sample, eval, doctor, profile, report or tokenizer",
-                       suggestion(name, names)));
+  throw UsageError(
+      cat("unknown command \"", name,
+          "\", expected train, sample, eval, doctor, profile, report, tokenizer, import or export",
+          suggestion(name, names)));
 }
 
 Options parse_options(Command command, std::span<const std::string> arguments) {
@@ -526,6 +548,7 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
     options.min_lr = std::min(options.min_lr, options.lr / 10.0);
   }
   resolve_data(options, config, flags);
+  check_from(options, flags);
   resolve(options);
   if (command == Command::doctor) options.device = given.device;
   return options;

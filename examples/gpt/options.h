@@ -30,7 +30,9 @@ enum class Command : unsigned {
   doctor = 8,
   profile = 16,
   report = 32,
-  tokenizer = 64
+  tokenizer = 64,
+  import_gpt2 = 128,  // called import, export
+  export_gpt2 = 256
 };
 
 struct Options {
@@ -44,6 +46,7 @@ struct Options {
   std::int64_t vocab = 8192;  // of a new tokenizer
   bool random_tokens = false;
 
+  std::string from;  // what to start with: a run or a file; empty: random weights
   std::int64_t layers = 4, heads = 4, width = 128, context = 128;
   double dropout = 0.0;
   bool bias = true;

@@ -16,6 +16,8 @@ constexpr unsigned kDoctor = static_cast<unsigned>(Command::doctor);
 constexpr unsigned kProfile = static_cast<unsigned>(Command::profile);
 constexpr unsigned kReport = static_cast<unsigned>(Command::report);
 constexpr unsigned kTokenizer = static_cast<unsigned>(Command::tokenizer);
+constexpr unsigned kImport = static_cast<unsigned>(Command::import_gpt2);
+constexpr unsigned kExport = static_cast<unsigned>(Command::export_gpt2);
 constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
 constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
@@ -61,6 +63,9 @@ const std::vector<Spec>& specs() {
        kStep, &O::tokenizer},
       {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kStep,
        &O::random_tokens},
+      {"Model", "from", "RUN",
+       "start with the model and the vocabulary of a run or a .safetensors file of lamina-gpt",
+       kTrain, &O::from},
       {"Model", "layers", "N", "blocks", kStep, &O::layers, 1, 1000},
       {"Model", "heads", "N", "attention heads; divides --width", kStep, &O::heads, 1, 1000},
       {"Model", "width", "N", "features per position", kStep, &O::width, 1, 65536},
@@ -125,6 +130,8 @@ const std::vector<Spec>& specs() {
       {"Output", "keep", "N", "checkpoints: the newest N stay, and the best", kTrain, &O::keep, 1},
       {"Output", "keep-every", "N", "and those of every N steps; 0: none", kTrain, &O::keep_every},
       {"Output", "out", "FILE", "tokenizer.json to write", kTokenizer, &O::out},
+      {"Output", "out", "FILE", ".safetensors file to write, must be new", kImport, &O::out},
+      {"Output", "out", "DIR", "directory to write, must be new or empty", kExport, &O::out},
       {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,
        &O::eval_every},
       {"Output", "eval-batches", "N", "batches per evaluation", kTrain | kEval, &O::eval_batches, 1,

@@ -49,14 +49,15 @@ double seconds_since(Clock::time_point start) {
 class Trainer {
  public:
   /// Makes all but the run directory, so that a failed start leaves nothing behind.
-  Trainer(const Options& options, Console& console, const Interrupt& interrupt)
+  Trainer(const Options& options, const Checkpoint* start, Console& console,
+          const Interrupt& interrupt)
       : options_(options),
         console_(console),
         interrupt_(interrupt),
         live_(console),
         graph_(Device::parse(options.device),
                options.eager ? std::numeric_limits<int>::max() : 2),  // eager: never ready
-        work_(options) {
+        work_(options, start) {
     evaluator_.emplace(loader_, data::Split::validation, options.eval_batches);
     plan_ = plan_memory();
   }
@@ -549,7 +550,15 @@ int train(const Options& options, Console& console) {
   const Interrupt interrupt;
   expect_out(options);
   set_threads(options.threads);
-  return Trainer(options, console, interrupt).run();
+  if (options.from.empty()) return Trainer(options, nullptr, console, interrupt).run();
+  const Checkpoint start = load_checkpoint(options.from);
+  Options adapted = options;
+  adapted.layers = start.info.config.layers;
+  adapted.heads = start.info.config.heads;
+  adapted.width = start.info.config.width;
+  adapted.context = start.info.config.context;
+  adapted.bias = start.info.config.bias;
+  return Trainer(adapted, &start, console, interrupt).run();
 }
 
 }  // namespace lamina::gpt

@@ -35,14 +35,20 @@ nn::AdamWOptions optimizer_options(const Options& options) {
           .max_norm = static_cast<float>(options.clip)};
 }
 
-Data open_data(const Options& options) {
+Data open_data(const Options& options, const CheckpointInfo* start) {
   const auto seed = static_cast<std::uint64_t>(options.seed);
   const data::Level level = options.level == "byte" ? data::Level::byte : data::Level::character;
   if (options.text.empty()) {
     if (options.random_tokens) {
-      const std::int64_t size =
-          options.preset.starts_with("gpt2") ? kGpt2Vocabulary : data::Vocabulary::builtin().size();
+      const std::int64_t size = start != nullptr ? start->config.vocab
+                                : options.preset.starts_with("gpt2")
+                                    ? kGpt2Vocabulary
+                                    : data::Vocabulary::builtin().size();
       return {random_source(size, seed), std::nullopt};
+    }
+    if (start != nullptr && start->vocabulary != data::Vocabulary::builtin()) {
+      throw UsageError(cat("--from ", options.from, " has another vocabulary than the built-in ",
+                           "corpus, expected --text FILE"));
     }
     return {corpus_source(options.corpus), data::Vocabulary::builtin()};
   }
@@ -54,10 +60,10 @@ Data open_data(const Options& options) {
   return {std::move(source), std::move(vocabulary), crc32c(text)};
 }
 
-TrainingStep::TrainingStep(const Options& options)
+TrainingStep::TrainingStep(const Options& options, const Checkpoint* start)
     : options_(options),
       device_(Device::parse(options.device)),
-      data_(open_data(options)),
+      data_(open_data(options, start != nullptr ? &start->info : nullptr)),
       loader_(*data_.source, options.batch, options.context, device_),
       tokens_(empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
       upload_(device_, tokens_.bytes()),
@@ -65,6 +71,12 @@ TrainingStep::TrainingStep(const Options& options)
       tf32_(options.dtype == "tf32") {
   seed(static_cast<std::uint64_t>(options.seed));
   model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));
+  if (start != nullptr) {
+    const std::vector<NamedParameter> theirs = start->model->named_parameters();
+    const std::vector<NamedParameter> ours = model_->named_parameters();
+    for (std::size_t i = 0; i < ours.size(); ++i)
+      ours[i].var->value().copy_from(theirs[i].var->value());
+  }
   model_->to(device_, compute_dtype(options));
   optimizer_.emplace(model_->parameters(), optimizer_options(options));
 }

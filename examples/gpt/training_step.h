@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/upload.h"
+#include "examples/gpt/checkpoint.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/gemm_plan_file.h"
 #include "examples/gpt/model.h"
@@ -22,16 +23,18 @@ struct Data {
   std::uint32_t checksum = 0;                  // of the text of --text
 };
 
-/// The data of --text, --corpus or --random-tokens. Throws Error.
-Data open_data(const Options& options);
+/// The data of --text, --corpus or --random-tokens, in tokens of the vocabulary of `start` if there
+/// is one. Throws Error.
+Data open_data(const Options& options, const CheckpointInfo* start = nullptr);
 
 nn::AdamWOptions optimizer_options(const Options& options);
 
 class TrainingStep {
  public:
-  /// Makes model and optimizer from the seed. AllowTf32 holds for this thread as long as the object
-  /// lives, as --dtype says.
-  explicit TrainingStep(const Options& options);
+  /// Makes model and optimizer from the seed; with `start`, whose sizes `options` have, the model
+  /// has its parameters. AllowTf32 holds for this thread as long as the object lives, as --dtype
+  /// says.
+  explicit TrainingStep(const Options& options, const Checkpoint* start = nullptr);
 
   /// Queues the copy of step `index`'s tokens to the device.
   void upload(std::int64_t index);

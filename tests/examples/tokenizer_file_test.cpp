@@ -115,6 +115,13 @@ TEST(BpeFiles, NameTheFieldThatIsNotImplemented) {
               HasSubstr("pre_tokenizer.add_prefix_space is true"));
   EXPECT_THAT(error_with("/post_processor", {{"type", "TemplateProcessing"}}),
               HasSubstr("post_processor is {"));
+  const Json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const Json start = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
+  EXPECT_EQ(error_with("/post_processor", {{"type", "TemplateProcessing"}, {"single", {text}}}),
+            "no error");
+  EXPECT_THAT(
+      error_with("/post_processor", {{"type", "TemplateProcessing"}, {"single", {start, text}}}),
+      HasSubstr("post_processor is {"));
   EXPECT_THAT(error_with("/decoder", {{"type", "WordPiece"}}), HasSubstr("decoder is {"));
   EXPECT_THAT(error_with("/added_tokens/0/lstrip", true), HasSubstr("lstrip is true"));
   EXPECT_THAT(error_with("/added_tokens/0/id", 3), HasSubstr("have the same id 3"));
