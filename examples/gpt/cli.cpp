@@ -28,9 +28,7 @@ constexpr const char* kUsage =
     "  report     write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
     "  doctor     show what this machine and this build offer, and check that they train\n"
     "  tokenizer  make a byte-pair tokenizer from your own text\n"
-    "  import     read a GPT-2 that Hugging Face's transformers wrote, to train, sample or "
-    "evaluate "
-    "it\n"
+    "  import     read a GPT-2 of Hugging Face's transformers, to train, sample or evaluate it\n"
     "  export     write a trained model for transformers\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
