@@ -93,18 +93,20 @@ std::vector<std::vector<std::int32_t>> generate(Gpt& model, std::span<const std:
 std::vector<std::string> generate_text(Gpt& model, const data::Vocabulary& vocabulary,
                                        const std::string& prompt, const SampleOptions& options) {
   std::vector<std::int32_t> start = {0};  // without a newline: the first symbol
+  std::size_t hidden = 0;                 // tokens of the start that are no text
   if (!prompt.empty()) {
     start = vocabulary.encode(prompt);
   } else if (vocabulary == data::Vocabulary::builtin()) {
     start = vocabulary.encode(data::Scenes::kPrompt);
   } else if (vocabulary.bpe() != nullptr && !vocabulary.bpe()->parts().special.empty()) {
     start = {vocabulary.bpe()->parts().special.front()};  // the end of another text
-  } else if (vocabulary.level() != data::Level::character) {
+    hidden = start.size();
+  } else if (vocabulary.level() == data::Level::byte) {
     start = vocabulary.encode("\n");
   }
   std::vector<std::string> texts;
   for (const auto& tokens : generate(model, start, options)) {
-    texts.push_back(vocabulary.decode(tokens));
+    texts.push_back(vocabulary.decode(std::span(tokens).subspan(hidden)));
   }
   return texts;
 }

@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "examples/gpt/bpe_trainer.h"
 #include "examples/gpt/gpt2_split.h"
+#include "examples/gpt/utf8.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -62,6 +63,23 @@ TEST(Gpt2Split, LeavesTheLastBlankToTheWord) {
   EXPECT_THAT(pieces_of("a \n\tb  "), ElementsAre("a", " \n", "\t", "b", "  "));
   EXPECT_THAT(pieces_of(" "), ElementsAre(" "));
   EXPECT_THAT(pieces_of("\u3000\u00a0x"), ElementsAre("\u3000", "\u00a0", "x"));
+}
+
+TEST(Gpt2Split, KnowsTheBlanksOfUnicode) {
+  std::vector<char32_t> blanks = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
+  for (const auto& [first, last] : {std::pair(0x09, 0x0D), std::pair(0x2000, 0x200A)}) {
+    for (int blank = first; blank <= last; ++blank)
+      blanks.push_back(static_cast<char32_t>(blank));
+  }
+  const auto after_a_sign = [](char32_t symbol) {
+    std::string text = "!";
+    append_utf8(symbol, text);
+    return pieces_of(text).size();
+  };
+  for (const char32_t blank : blanks)
+    EXPECT_EQ(after_a_sign(blank), 2U) << name_of_symbol(blank);
+  for (const char32_t sign : {0x08, 0x0E, 0x1F, 0x180E, 0x200B, 0x2060, 0xFEFF})
+    EXPECT_EQ(after_a_sign(sign), 1U) << name_of_symbol(sign);
 }
 
 TEST(Gpt2Split, KnowsLettersAndNumbersOfAllScripts) {

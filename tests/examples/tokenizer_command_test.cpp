@@ -40,6 +40,9 @@ TEST(TokenizerCommand, MakesATokenizerToTrainSampleAndEvaluateWith) {
   const Outcome sampled = run({"sample", out, "--prompt", "the cat", "--sample-chars", "5"});
   EXPECT_EQ(sampled.status, 0) << sampled.errors;
   EXPECT_THAT(sampled.out, HasSubstr("the cat"));
+  const Outcome unprompted = run({"sample", out, "--sample-chars", "1", "--samples", "1"});
+  EXPECT_EQ(unprompted.status, 0) << unprompted.errors;
+  EXPECT_FALSE(unprompted.out.starts_with("sample 1 of 1\n\n<|endoftext|>")) << unprompted.out;
   EXPECT_EQ(run({"eval", out, "--text", text, "--eval-batches", "1"}).status, 0);
 }
 
