@@ -66,6 +66,8 @@ TEST(HuggingFace, ModelTrainsAsInPyTorch) {
   model.eval();  // the config has no dropout either
   EXPECT_FALSE(checkpoint.info.vocabulary.has_value());
   EXPECT_EQ(model.config.vocab, 101);
+  const Tensor padding = model.tokens.weight.value().slice(0, 101, 128).contiguous();
+  EXPECT_THAT(padding.to_vector<float>(), ::testing::Each(0.0F));
   const Tensor &ids = expected.at("ids"), &targets = expected.at("targets");
   const Tensor logits = model(ids).value().slice(2, 0, 101).contiguous();
   EXPECT_LT(relative_error(logits, expected.at("logits")), 1e-5);
