@@ -47,7 +47,8 @@ Checkpoint load_run(const Options& options, Command command) {
 const data::Vocabulary& vocabulary_of(const Checkpoint& checkpoint) {
   if (checkpoint.info.vocabulary) return *checkpoint.info.vocabulary;
   throw Error(cat("checkpoint: ", checkpoint.path.string(),
-                  " has no vocabulary (it was trained on ", "random tokens)"));
+                  " has no vocabulary (it was trained on random tokens or imported without a ",
+                  "tokenizer)"));
 }
 
 int sample(const Options& options, Console& console) {

@@ -42,10 +42,13 @@ int import_model(const Options& options, Console& console) {
   }
   const Checkpoint checkpoint = import_gpt2(options.run);
   nn::save_parameters(*checkpoint.model, options.out, metadata_of(checkpoint.info));
-  console.out << options.out << ": " << model_text(*checkpoint.model, checkpoint.info)
-              << (checkpoint.info.vocabulary ? "" : "; without a tokenizer, so there is no text")
-              << "\nmore    lamina-gpt sample " << options.out << ", lamina-gpt train --from "
-              << options.out << " --text FILE\n";
+  console.out << options.out << ": " << model_text(*checkpoint.model, checkpoint.info) << '\n';
+  if (checkpoint.info.vocabulary) {
+    console.out << "more    lamina-gpt sample " << options.out << ", lamina-gpt train --from "
+                << options.out << " --text FILE\n";
+  } else {
+    console.out << "there is no tokenizer: without one the model takes no text\n";
+  }
   return 0;
 }
 

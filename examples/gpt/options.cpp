@@ -173,7 +173,7 @@ std::string_view about(Command command) {
     case Command::tokenizer:
       return "Makes a byte-pair tokenizer from texts, as a tokenizer.json.";
     case Command::import_gpt2:
-      return "Reads a GPT-2 that transformers wrote: RUN is its directory.";
+      return "Reads the directory of a GPT-2 that transformers wrote.";
     case Command::export_gpt2:
       return "Writes the best checkpoint of a run directory (or a file) for transformers.";
   }
@@ -203,7 +203,8 @@ std::string default_text(Command command, const Spec& spec) {
 }
 
 cxxopts::Options parser_of(Command command) {
-  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run(command) ? " RUN" : ""),
+  const char* const source = command == Command::import_gpt2 ? " DIR" : " RUN";
+  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run(command) ? source : ""),
                           std::string(about(command)));
   parser.custom_help("[OPTIONS]");
   parser.set_width(100);

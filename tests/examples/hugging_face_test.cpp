@@ -147,6 +147,11 @@ TEST(HuggingFace, CommandsMakeAModelThatTrainsSamplesAndEvaluates) {
   EXPECT_THAT(run({"export", made, "--out", out}).errors, HasSubstr("nothing is overwritten"));
   EXPECT_THAT(run({"import", out, "--out", directory.file("new")}).errors,
               HasSubstr("expected the name of a .safetensors file"));
+  EXPECT_THAT(run({"import", kFixture, "--out", directory.file("bare.safetensors")}).out,
+              HasSubstr("there is no tokenizer"));
+  EXPECT_THAT(run({"sample", directory.file("bare.safetensors")}).errors,
+              HasSubstr("or imported without a tokenizer"));
+  EXPECT_THAT(run({"import", "--help"}).out, HasSubstr("lamina-gpt import DIR"));
   EXPECT_THAT(run({"import", out}).errors, HasSubstr("import DIR --out FILE"));
 }
 
