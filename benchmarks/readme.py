@@ -38,18 +38,18 @@ def table(header, rows):
 
 
 def training():
-    cpu = load("epyc-2-cores/toy_cpu.json")
     shakespeare = load("nvidia-h200/shakespeare.json")
-    toy = cpu["runs"][0]
     losses = [result["best_val_loss"] for result in shakespeare["runs"]]
-    rows = [
-        ("toy-cpu, 4 x 128, f32", f"{cpu['machine']['cores']} cores of an {cpu['machine']['cpu']}", speed(toy),
-         f"{toy['excess']:+.4f} ± {toy['excess_sigma']:.4f} nats over the floor of the corpus after "
-         f"{toy['seconds']:.0f} s"),
-        ("toy, 6 x 384, bf16, tinyshakespeare", "H200", speed(shakespeare["runs"][0]),
-         f"best validation loss {statistics.median(losses):.4f} (median of {len(losses)} seeds, "
-         f"{min(losses):.4f} to {max(losses):.4f})"),
-    ]
+    rows = []
+    for cpu in (load("xeon-2-cores/toy_cpu.json"), load("epyc-2-cores/toy_cpu.json")):
+        toy = cpu["runs"][0]
+        name = cpu["machine"]["cpu"].replace("(R)", "").replace(" Processor", "")
+        rows.append(("toy-cpu, 4 x 128, f32", f"{cpu['machine']['cores']} cores, {name}", speed(toy),
+                     f"{toy['excess']:+.4f} ± {toy['excess_sigma']:.4f} nats over the floor of the corpus after "
+                     f"{toy['steps']:,} steps, {toy['seconds']:.0f} s"))
+    rows.append(("toy, 6 x 384, bf16, tinyshakespeare", "H200", speed(shakespeare["runs"][0]),
+                 f"best validation loss {statistics.median(losses):.4f} (median of {len(losses)} seeds, "
+                 f"{min(losses):.4f} to {max(losses):.4f})"))
     return table(("model", "machine", "speed", "outcome"), rows)
 
 
