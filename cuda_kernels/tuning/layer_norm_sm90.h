@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Policies of the row kernels measured on NVIDIA H200, 2026-11-22, commit 255b3bb7b0.
+// Policies of the row kernels measured on NVIDIA H200, 2026-11-22, commit 066c1a51b8.
 // Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. The
 // entry of a problem is the first of its types and operands with as many columns and rows.
 // Each was measured cold at its own number of columns; the narrower ones back to the entry
