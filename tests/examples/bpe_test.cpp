@@ -6,6 +6,7 @@
 #include "examples/gpt/bpe_trainer.h"
 #include "examples/gpt/gpt2_split.h"
 #include "examples/gpt/utf8.h"
+#include "tests/support/error_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,18 +20,9 @@
 namespace lamina::data {
 namespace {
 
+using lamina::testing::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<std::string> pieces_of(std::string_view text) {
   std::vector<std::string> pieces;

@@ -2,6 +2,7 @@
 #include "examples/gpt/text.h"
 
 #include "core/error.h"
+#include "tests/support/error_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,18 +17,9 @@
 namespace lamina::data {
 namespace {
 
+using lamina::testing::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 /// A directory of its own that is removed at the end of the test.
 class TextFiles : public ::testing::Test {

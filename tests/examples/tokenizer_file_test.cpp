@@ -5,6 +5,7 @@
 #include "examples/gpt/bpe_files.h"
 #include "examples/gpt/bpe_trainer.h"
 #include "tests/examples/gpt_case.h"
+#include "tests/support/error_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,19 +19,10 @@
 namespace lamina::data {
 namespace {
 
+using lamina::testing::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
-
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 Bpe trained() {
   return train_bpe("the cat and the hat and the bat", 270);
