@@ -2,6 +2,8 @@
 #include "nn/safetensors.h"
 
 #include "core/error.h"
+#include "core/json.h"
+#include "core/mapped_file.h"
 #include "core/text.h"
 #include "nn/safetensors_header.h"
 
@@ -12,10 +14,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <span>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace lamina::nn {
@@ -24,31 +23,14 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::string_view kOp = "safetensors";
+
 [[noreturn]] void fail(const std::string& path, const std::string& what) {
-  throw Error(cat("safetensors: ", path, ": ", what));
+  throw Error(cat(kOp, ": ", path, ": ", what));
 }
 
 [[noreturn]] void fail_system(const std::string& path, std::string_view action) {
   fail(path, cat(action, " failed: ", std::strerror(errno)));  // NOLINT(concurrency-mt-unsafe)
-}
-
-/// The JSON of an index. No name may come twice: the value would not say which one was meant.
-Json parse_index(std::string_view text, const std::string& path) {
-  std::vector<std::set<std::string>> names;  // of the objects around
-  std::string twice;
-  const auto watch = [&](int /*depth*/, Json::parse_event_t event, const Json& value) {
-    if (event == Json::parse_event_t::object_start) names.emplace_back();
-    if (event == Json::parse_event_t::object_end) names.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !names.back().insert(value.get<std::string>()).second) {
-      twice = value.get<std::string>();
-    }
-    return true;
-  };
-  Json index = Json::parse(text, watch, /*allow_exceptions=*/false);
-  if (index.is_discarded()) fail(path, "the index is not JSON, expected that");
-  if (!twice.empty()) fail(path, cat("\"", twice, "\" comes twice, expected once"));
-  return index;
 }
 
 /// A file that is removed again unless it was committed to its final name.
@@ -104,49 +86,6 @@ class PendingFile {
 
 }  // namespace
 
-/// A file in memory, read-only.
-class TensorReader::Mapping {
- public:
-  explicit Mapping(std::string path) : path_(std::move(path)) {
-    const int descriptor = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) fail_system(path_, "opening for reading");
-
-    struct stat status {};
-
-    if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
-      close(descriptor);
-      fail(path_, "not a regular file, expected one");
-    }
-    bytes_ = static_cast<std::size_t>(status.st_size);
-    if (bytes_ > 0) {
-      void* const start = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-      const int error = errno;
-      close(descriptor);
-      errno = error;
-      if (start == MAP_FAILED) fail_system(path_, "mapping");
-      start_ = static_cast<const char*>(start);
-    } else {
-      close(descriptor);
-    }
-  }
-
-  ~Mapping() {
-    if (bytes_ > 0) munmap(const_cast<char*>(start_), bytes_);
-  }
-
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  const std::string& path() const { return path_; }
-
-  std::string_view bytes() const { return {start_, bytes_}; }
-
- private:
-  std::string path_;
-  const char* start_ = "";
-  std::size_t bytes_ = 0;
-};
-
 TensorReader::TensorReader(const std::string& path) : path_(path) {
   if (path.ends_with(".index.json")) {
     read_index(path);
@@ -158,8 +97,8 @@ TensorReader::TensorReader(const std::string& path) : path_(path) {
 TensorReader::~TensorReader() = default;
 
 void TensorReader::add_file(const std::string& path) {
-  files_.push_back(std::make_unique<Mapping>(path));
-  SafetensorsHeader header = parse_safetensors(files_.back()->bytes(), path);
+  files_.emplace_back(path, kOp);
+  SafetensorsHeader header = parse_safetensors(files_.back().bytes(), path);
   for (const auto& [name, entry] : header.tensors)
     places_[name] = {files_.size() - 1, header.data_start};
   entries_ = std::move(header.tensors);
@@ -168,7 +107,7 @@ void TensorReader::add_file(const std::string& path) {
 
 /// {"weight_map": {tensor: file}, ...}; the files lie beside the index.
 void TensorReader::read_index(const std::string& path) {
-  const Json index = parse_index(Mapping(path).bytes(), path);
+  const Json index = parse_json(MappedFile(path, kOp).bytes(), cat(kOp, ": ", path, ": the index"));
   const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
   if (weight_map == index.end() || !weight_map->is_object()) {
     fail(path, "the index has no object \"weight_map\", expected one (tensor to file)");
@@ -187,8 +126,8 @@ void TensorReader::read_index(const std::string& path) {
     const auto [it, is_new] = known.try_emplace(shard, files_.size());
     if (is_new) {
       const std::string shard_path = (std::filesystem::path(path).parent_path() / shard).string();
-      files_.push_back(std::make_unique<Mapping>(shard_path));
-      headers.push_back(parse_safetensors(files_.back()->bytes(), shard_path));
+      files_.emplace_back(shard_path, kOp);
+      headers.push_back(parse_safetensors(files_.back().bytes(), shard_path));
     }
     const SafetensorsHeader& header = headers[it->second];
     const auto entry = header.tensors.find(name);
@@ -208,7 +147,7 @@ Tensor TensorReader::read(const std::string& name) const {
   }
   const TensorEntry& entry = it->second;
   const auto& [file, data_start] = places_.at(name);
-  const std::string& path = files_[file]->path();
+  const std::string& path = files_[file].path();
   const std::optional<DType> dtype = find_format_dtype(entry.dtype)->dtype;
   if (!dtype) fail(path, cat(name, " has dtype ", entry.dtype, ", which Lamina does not have"));
   if (entry.shape.size() > Shape::kMaxRank) {
@@ -223,7 +162,7 @@ Tensor TensorReader::read(const std::string& name) const {
   }
   const Tensor host = empty(Shape(std::span<const std::int64_t>(extents)), *dtype);
   const std::string_view data =
-      files_[file]->bytes().substr(data_start + entry.begin, entry.end - entry.begin);
+      files_[file].bytes().substr(data_start + entry.begin, entry.end - entry.begin);
   if (!data.empty()) std::memcpy(host.data(), data.data(), data.size());
   return host;
 }

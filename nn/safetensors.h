@@ -4,11 +4,11 @@
 // demands: what is accepted has one meaning. Format: https://github.com/huggingface/safetensors.
 #pragma once
 
+#include "core/mapped_file.h"
 #include "core/tensor.h"
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -51,8 +51,6 @@ class TensorReader {
   Tensor read(const std::string& name) const;
 
  private:
-  class Mapping;
-
   void add_file(const std::string& path);
   void read_index(const std::string& path);
 
@@ -60,7 +58,7 @@ class TensorReader {
   std::map<std::string, TensorEntry> entries_;
   std::map<std::string, std::pair<std::size_t, std::uint64_t>> places_;  // file, data_start
   Metadata metadata_;
-  std::vector<std::unique_ptr<Mapping>> files_;
+  std::vector<MappedFile> files_;
 };
 
 /// Writes tensors, those of wide dtypes first and by name among equals, so that each is aligned in

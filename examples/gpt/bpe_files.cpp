@@ -2,6 +2,7 @@
 #include "examples/gpt/bpe_files.h"
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/text.h"
 #include "examples/gpt/utf8.h"
 
@@ -225,24 +226,6 @@ std::optional<std::string> bytes_of_symbols(std::string_view text) {
     text.remove_prefix(next.bytes);
   }
   return bytes;
-}
-
-Json parse_json(std::string_view text, const std::string& where) {
-  std::vector<std::set<std::string>> names;  // of the objects around
-  std::string twice;
-  const auto watch = [&](int /*depth*/, Json::parse_event_t event, const Json& value) {
-    if (event == Json::parse_event_t::object_start) names.emplace_back();
-    if (event == Json::parse_event_t::object_end) names.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !names.back().insert(value.get<std::string>()).second) {
-      twice = value.get<std::string>();
-    }
-    return true;
-  };
-  Json json = Json::parse(text, watch, /*allow_exceptions=*/false);
-  if (json.is_discarded()) throw Error(cat(where, " is not JSON, expected that"));
-  if (!twice.empty()) throw Error(cat(where, " has ", quoted(twice), " twice, expected once"));
-  return json;
 }
 
 Bpe bpe_from_json(const Json& json) {

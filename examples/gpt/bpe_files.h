@@ -24,10 +24,6 @@ std::string symbols_of(std::string_view bytes);
 /// The inverse; nothing when text has a character that stands for no byte.
 std::optional<std::string> bytes_of_symbols(std::string_view text);
 
-/// Like nlohmann::json::parse, but a name that comes twice in an object is refused: the value would
-/// not say which one was meant. Throws Error that begins with `where`.
-nlohmann::json parse_json(std::string_view text, const std::string& where);
-
 /// The tokenizer of a tokenizer.json. Throws Error that names the field.
 Bpe bpe_from_json(const nlohmann::json& json);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/error.h"
+#include "core/json.h"
 #include "core/text.h"
 #include "examples/gpt/bpe_files.h"
 #include "examples/gpt/hugging_face.h"
@@ -54,7 +55,7 @@ double dropout_of(const Json& config) {
 }  // namespace
 
 GptConfig config_from_hugging_face(std::string_view text) {
-  const Json config = data::parse_json(text, "config.json");
+  const Json config = parse_json(text, "config.json");
   if (!config.is_object()) throw Error("config.json is no object, expected that of a GPT-2");
   const Json kind = config.value("model_type", Json());
   if (kind != "gpt2") refuse("model_type", kind, "\"gpt2\"");

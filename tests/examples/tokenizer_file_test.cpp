@@ -2,6 +2,7 @@
 #include "examples/gpt/tokenizer_file.h"
 
 #include "core/error.h"
+#include "core/json.h"
 #include "examples/gpt/bpe_files.h"
 #include "examples/gpt/bpe_trainer.h"
 #include "tests/examples/gpt_case.h"

@@ -2,6 +2,7 @@
 // libFuzzer target: the parser of tokenizer.json. What it accepts must keep a text, and come back
 // from its own file. Built and run by .ci/fuzz.
 #include "core/error.h"
+#include "core/json.h"
 #include "examples/gpt/bpe_files.h"
 #include "examples/gpt/tokenizer_file.h"
 
@@ -17,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   std::optional<data::Vocabulary> vocabulary;
   try {
-    vocabulary = data::vocabulary_from_tokenizer(data::parse_json(text, "tokenizer"));
+    vocabulary = data::vocabulary_from_tokenizer(parse_json(text, "tokenizer"));
   } catch (const Error&) {  // refused
     return 0;
   }
