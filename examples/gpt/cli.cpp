@@ -7,11 +7,13 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/hugging_face_commands.h"
 #include "examples/gpt/options.h"
+#include "examples/gpt/prepare.h"
 #include "examples/gpt/profile_command.h"
 #include "examples/gpt/report.h"
 #include "examples/gpt/sample.h"
 #include "examples/gpt/tokenizer_command.h"
 #include "examples/gpt/train.h"
+#include "examples/gpt/training_step.h"
 
 #include <new>
 
@@ -28,6 +30,7 @@ constexpr const char* kUsage =
     "  report     write a run directory as one HTML file: loss, speed, layers, memory, samples\n"
     "  doctor     show what this machine and this build offer, and check that they train\n"
     "  tokenizer  make a byte-pair tokenizer from your own text\n"
+    "  prepare    make a directory of tokens from your own text, for large ones\n"
     "  import     read a GPT-2 of Hugging Face's transformers, to train, sample or evaluate it\n"
     "  export     write a trained model for transformers\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
@@ -77,6 +80,9 @@ int evaluate(const Options& options, Console& console) {
     const std::vector<std::filesystem::path> paths(options.text.begin(), options.text.end());
     source = text_source(data::read_text_files(paths), vocabulary_of(checkpoint), context,
                          static_cast<std::uint64_t>(options.seed));
+  } else if (!options.data.empty()) {
+    source = shard_source(open_data_directory(options.data, checkpoint.info), context,
+                          static_cast<std::uint64_t>(options.seed));
   } else if (!corpus.empty()) {
     if (vocabulary_of(checkpoint) != data::Vocabulary::builtin()) {
       throw UsageError(cat("eval: ", options.run, " has another vocabulary than the built-in ",
@@ -84,7 +90,8 @@ int evaluate(const Options& options, Console& console) {
     }
     source = corpus_source(corpus);
   } else {
-    throw UsageError(cat("eval: ", options.run, " was trained on a text, expected --text FILE"));
+    throw UsageError(
+        cat("eval: ", options.run, " was trained on a text, expected --text FILE or --data DIR"));
   }
   const TokenLoader loader(*source, options.batch, context, Device::parse(options.device));
   const Evaluation result =
@@ -146,6 +153,8 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return report(options, console);
     case Command::tokenizer:
       return make_tokenizer(options, console);
+    case Command::prepare:
+      return prepare(options, console);
     case Command::import_gpt2:
       return import_model(options, console);
     case Command::export_gpt2:

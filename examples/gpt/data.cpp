@@ -3,6 +3,7 @@
 
 #include "core/random.h"
 #include "core/text.h"
+#include "examples/gpt/shuffle.h"
 
 #include <algorithm>
 #include <utility>
@@ -73,6 +74,64 @@ class TextSource final : public TokenSource {
   std::uint64_t seed_;
 };
 
+class ShardSource final : public TokenSource {
+ public:
+  ShardSource(data::TokenDirectory directory, std::int64_t context, std::uint64_t seed)
+      : directory_(std::move(directory)),
+        context_(static_cast<std::uint64_t>(context)),
+        seed_(data_region(seed, Split::train).seed),
+        train_(windows_of(directory_.train)),
+        validation_(windows_of(directory_.validation)) {}
+
+  void window(Split split, std::uint64_t index, std::span<std::int32_t> tokens) const override {
+    const bool is_train = split == Split::train;
+    const std::vector<std::uint64_t>& ends = is_train ? train_ : validation_;
+    const std::uint64_t count = ends.back();
+    const std::uint64_t at = data::shuffled(
+        index % count, count, seed_ + static_cast<std::uint64_t>(split), index / count);
+    const auto shard = std::upper_bound(ends.begin(), ends.end(), at) - ends.begin();
+    const std::uint64_t before = shard > 0 ? ends[static_cast<std::size_t>(shard) - 1] : 0;
+    (is_train ? directory_.train : directory_.validation)[static_cast<std::size_t>(shard)].read(
+        (at - before) * context_, directory_.vocabulary_size, tokens);
+  }
+
+  std::int64_t vocabulary_size() const override { return directory_.vocabulary_size; }
+
+  std::string description() const override {
+    const auto text_of = [](const std::vector<data::TokenShard>& shards) {
+      std::uint64_t tokens = 0;
+      for (const data::TokenShard& shard : shards)
+        tokens += shard.size();
+      return cat(tokens, " tokens in ", shards.size(), shards.size() == 1 ? " shard" : " shards");
+    };
+    return cat("shards, ", text_of(directory_.train), " to train on, ",
+               text_of(directory_.validation), " to validate, ", directory_.vocabulary_size,
+               " symbols");
+  }
+
+ private:
+  /// The number of windows in each shard and all before it.
+  std::vector<std::uint64_t> windows_of(const std::vector<data::TokenShard>& shards) const {
+    std::vector<std::uint64_t> ends;
+    std::uint64_t count = 0, longest = 0;
+    for (const data::TokenShard& shard : shards) {
+      count += (shard.size() - 1) / context_;
+      longest = std::max(longest, shard.size());
+      ends.push_back(count);
+    }
+    if (count == 0) {
+      throw Error(cat("data: ", shards.front().path(), " has ", longest,
+                      " tokens, expected at least ", context_ + 1, " (--context ", context_,
+                      " and a target)"));
+    }
+    return ends;
+  }
+
+  data::TokenDirectory directory_;
+  std::uint64_t context_, seed_;
+  std::vector<std::uint64_t> train_, validation_;
+};
+
 class RandomSource final : public TokenSource {
  public:
   RandomSource(std::int64_t vocabulary_size, std::uint64_t seed)
@@ -123,6 +182,11 @@ std::unique_ptr<TokenSource> text_source(const std::string& text,
                                          const data::Vocabulary& vocabulary, std::int64_t context,
                                          std::uint64_t seed) {
   return std::make_unique<TextSource>(text, vocabulary, context, seed);
+}
+
+std::unique_ptr<TokenSource> shard_source(data::TokenDirectory directory, std::int64_t context,
+                                          std::uint64_t seed) {
+  return std::make_unique<ShardSource>(std::move(directory), context, seed);
 }
 
 std::unique_ptr<TokenSource> random_source(std::int64_t vocabulary_size, std::uint64_t seed) {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Batches of tokens for lamina-gpt. A TokenSource makes windows of context + 1 tokens by number:
-// the built-in corpus (with its entropy floor), a user's text, or random tokens. TokenLoader makes
-// batches of them on a device; every batch depends on its number only, so the order of data is part
-// of the seed.
+// the built-in corpus (with its entropy floor), a user's text, shards of tokens, or random tokens.
+// TokenLoader makes batches of them on a device; every batch depends on its number only, so the
+// order of data is part of the seed.
 #pragma once
 
 #include "core/tensor.h"
 #include "examples/gpt/scenes.h"
 #include "examples/gpt/text.h"
+#include "examples/gpt/token_directory.h"
 
 #include <cstdint>
 #include <memory>
@@ -50,6 +51,12 @@ std::unique_ptr<TokenSource> corpus_source(const std::string& preset);
 std::unique_ptr<TokenSource> text_source(const std::string& text,
                                          const data::Vocabulary& vocabulary, std::int64_t context,
                                          std::uint64_t seed);
+
+/// The windows of context + 1 tokens that follow each other in the shards of a directory (the last
+/// token of one is the first of the next), in another order each epoch; what is left at the end of
+/// a shard is not used. Throws Error when a part has no window.
+std::unique_ptr<TokenSource> shard_source(data::TokenDirectory directory, std::int64_t context,
+                                          std::uint64_t seed);
 
 /// Uniformly random ids below `vocabulary_size`: for measuring speed.
 std::unique_ptr<TokenSource> random_source(std::int64_t vocabulary_size, std::uint64_t seed);

@@ -68,6 +68,16 @@ std::size_t end_of_run(std::string_view text, std::size_t begin, CharacterClass 
   return begin;
 }
 
+/// Whether the last character of text, which is not empty, is a blank.
+bool ends_with_blank(std::string_view text) {
+  constexpr std::size_t kLongest = 4;  // bytes
+  for (std::size_t bytes = 1; bytes <= std::min(kLongest, text.size()); ++bytes) {
+    const Utf8Character last = first_character(text.substr(text.size() - bytes));
+    if (last.bytes == bytes) return is_blank(last.symbol);
+  }
+  return false;
+}
+
 }  // namespace
 
 std::size_t first_gpt2_piece(std::string_view text) {
@@ -87,6 +97,16 @@ std::size_t first_gpt2_piece(std::string_view text) {
     end += next.bytes;
   }
   return end;
+}
+
+std::size_t gpt2_cut(std::string_view text, std::size_t at) {
+  constexpr std::string_view kBlanks = " \n\t\r";
+  at = std::max<std::size_t>(at, 1);
+  while ((at = text.find_first_of(kBlanks, at)) != std::string_view::npos) {
+    if (!ends_with_blank(text.substr(0, at))) return at;
+    ++at;
+  }
+  return text.size();
 }
 
 }  // namespace lamina::data

@@ -14,4 +14,9 @@ namespace lamina::data {
 /// a character of its own, neither a letter, a number nor a blank.
 std::size_t first_gpt2_piece(std::string_view text);
 
+/// The first place from `at` on where text can be cut so that both parts have the pieces of the
+/// whole: before a blank that follows something else, as no piece goes on there. text.size() when
+/// there is none.
+std::size_t gpt2_cut(std::string_view text, std::size_t at);
+
 }  // namespace lamina::data

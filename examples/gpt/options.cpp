@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "examples/gpt/options_table.h"
 #include "examples/gpt/run_directory.h"
+#include "examples/gpt/suggestion.h"
 
 #include <cxxopts.hpp>
 
@@ -12,7 +13,6 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -76,7 +76,7 @@ bool parse_switch(const Spec& spec, const std::string& text) {
 bool names_path(const Spec& spec) {
   return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
          spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory" ||
-         spec.name == "tokenizer" || spec.name == "from";
+         spec.name == "tokenizer" || spec.name == "from" || spec.name == "data";
 }
 
 /// One of the choices; of a list the first one, or some of the others with commas between.
@@ -172,6 +172,8 @@ std::string_view about(Command command) {
       return "Writes a run directory as one HTML file that needs no network.";
     case Command::tokenizer:
       return "Makes a byte-pair tokenizer from texts, as a tokenizer.json.";
+    case Command::prepare:
+      return "Makes a directory of tokens from texts, for train --data, nanoGPT and llm.c.";
     case Command::import_gpt2:
       return "Reads the directory of a GPT-2 that transformers wrote.";
     case Command::export_gpt2:
@@ -357,20 +359,35 @@ void resolve_device(Options& options) {
                  : cat("--device is ", device, ", expected an index below ", count));
 }
 
+/// Which of the sources of data is given; "" for none. Throws UsageError for two.
+std::string_view source_in(const std::vector<Setting>& settings) {
+  std::string_view source;
+  for (const std::string_view name : {"data", "text", "corpus"}) {
+    if (!has(settings, name)) continue;
+    if (!source.empty()) {
+      throw UsageError(cat("--", source, " and --", name, " are both given, expected one of them"));
+    }
+    source = name;
+  }
+  return source;
+}
+
 /// Makes the source of data one: a flag counts more than --config, and two flags are a mistake.
 void resolve_data(Options& options, const std::vector<Setting>& config,
                   const std::vector<Setting>& flags) {
-  const bool has_corpus_flag = has(flags, "corpus"), has_text_flag = has(flags, "text");
-  if (has_corpus_flag && !has_text_flag) options.text.clear();
-  const bool config_has_both = has(config, "corpus") && has(config, "text");
-  if ((has_corpus_flag && has_text_flag) ||
-      (config_has_both && !has_corpus_flag && !has_text_flag)) {
-    throw UsageError("--text and --corpus are both given, expected one of them");
-  }
-  if (options.random_tokens && (has_corpus_flag || !options.text.empty())) {
-    throw UsageError(cat("--random-tokens and --", options.text.empty() ? "corpus" : "text",
+  const std::string_view flag = source_in(flags);
+  const std::string_view source = flag.empty() ? source_in(config) : flag;
+  if (source == "data" || source == "corpus") options.text.clear();
+  if (source == "text" || source == "corpus") options.data.clear();
+  if (options.random_tokens &&
+      (flag == "corpus" || !options.text.empty() || !options.data.empty())) {
+    throw UsageError(cat("--random-tokens and --",
+                         !options.data.empty()   ? "data"
+                         : !options.text.empty() ? "text"
+                                                 : "corpus",
                          " are both given, expected one of them"));
   }
+  if (!options.data.empty()) options.corpus.clear();
   if (options.text.empty()) {
     options.tokenizer.clear();
     for (const std::string_view name : {"level", "tokenizer"}) {
@@ -437,37 +454,6 @@ void resolve(Options& options) {
 
 }  // namespace
 
-std::string_view closest(std::string_view word, std::span<const std::string_view> candidates) {
-  std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
-  for (const std::string_view candidate : candidates) {
-    // Edit distance, one row of the table at a time.
-    std::vector<std::size_t> row(candidate.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 1; i <= word.size(); ++i) {
-      std::size_t diagonal = std::exchange(row[0], i);
-      for (std::size_t j = 1; j <= candidate.size(); ++j) {
-        const std::size_t change = diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1);
-        diagonal = row[j];
-        row[j] = std::min({change, row[j] + 1, row[j - 1] + 1});
-      }
-    }
-    const bool is_start = word.size() >= 3 && candidate.starts_with(word);
-    const std::size_t distance = is_start ? 1 : row.back();
-    if (distance < best_distance && distance < candidate.size()) {
-      best = candidate;
-      best_distance = distance;
-    }
-  }
-  return best;
-}
-
-std::string suggestion(std::string_view word, std::span<const std::string_view> candidates,
-                       std::string_view prefix) {
-  const std::string_view meant = closest(word, candidates);
-  return meant.empty() ? "" : cat("; did you mean ", prefix, meant);
-}
-
 std::string_view name_of(Command command) {
   switch (command) {
     case Command::train:
@@ -484,6 +470,8 @@ std::string_view name_of(Command command) {
       return "report";
     case Command::tokenizer:
       return "tokenizer";
+    case Command::prepare:
+      return "prepare";
     case Command::import_gpt2:
       return "import";
     case Command::export_gpt2:
@@ -493,18 +481,19 @@ std::string_view name_of(Command command) {
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train,     Command::sample,      Command::eval,
-                                    Command::doctor,    Command::profile,     Command::report,
-                                    Command::tokenizer, Command::import_gpt2, Command::export_gpt2};
+  constexpr std::array kCommands = {Command::train,      Command::sample,  Command::eval,
+                                    Command::doctor,     Command::profile, Command::report,
+                                    Command::tokenizer,  Command::prepare, Command::import_gpt2,
+                                    Command::export_gpt2};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
-  throw UsageError(
-      cat("unknown command \"", name,
-          "\", expected train, sample, eval, doctor, profile, report, tokenizer, import or export",
-          suggestion(name, names)));
+  throw UsageError(cat(
+      "unknown command \"", name,
+      "\", expected train, sample, eval, doctor, profile, report, tokenizer, prepare, import or ",
+      "export", suggestion(name, names)));
 }
 
 Options parse_options(Command command, std::span<const std::string> arguments) {

@@ -32,7 +32,8 @@ enum class Command : unsigned {
   report = 32,
   tokenizer = 64,
   import_gpt2 = 128,  // called import, export
-  export_gpt2 = 256
+  export_gpt2 = 256,
+  prepare = 512
 };
 
 struct Options {
@@ -44,6 +45,10 @@ struct Options {
   std::vector<std::string> text;  // files; empty: the built-in corpus
   std::string level = "character", tokenizer, corpus;
   std::int64_t vocab = 8192;  // of a new tokenizer
+  std::string data;           // a directory of shards
+  std::string format = "llm.c";
+  std::int64_t shard_tokens = 100'000'000;
+  double validation = 0.1;  // fraction of the text
   bool random_tokens = false;
 
   std::string from;  // what to start with: a run or a file; empty: random weights
@@ -94,12 +99,5 @@ std::string help_text(Command command);
 
 /// The options of a command by name, as a --config file would give them.
 nlohmann::json to_json(const Options& options, Command command);
-
-/// The word of `candidates` that was probably meant, or "".
-std::string_view closest(std::string_view word, std::span<const std::string_view> candidates);
-
-/// "; did you mean X" or "".
-std::string suggestion(std::string_view word, std::span<const std::string_view> candidates,
-                       std::string_view prefix = "");
 
 }  // namespace lamina::gpt

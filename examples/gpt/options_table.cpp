@@ -18,6 +18,7 @@ constexpr unsigned kReport = static_cast<unsigned>(Command::report);
 constexpr unsigned kTokenizer = static_cast<unsigned>(Command::tokenizer);
 constexpr unsigned kImport = static_cast<unsigned>(Command::import_gpt2);
 constexpr unsigned kExport = static_cast<unsigned>(Command::export_gpt2);
+constexpr unsigned kPrepare = static_cast<unsigned>(Command::prepare);
 constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
 constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
@@ -43,7 +44,7 @@ const std::vector<Spec>& specs() {
              "toy-cpu|toy|gpt2|gpt2-medium|gpt2-large|gpt2-xl"),
       {"", "config", "FILE", "JSON object of options; flags count more", kStep, &O::config},
       {"", "device", "DEVICE", "auto, cpu, cuda or cuda:N", kAll, &O::device},
-      {"", "threads", "N", "CPU threads; 0: one per core", kAll, &O::threads, 0, 4096},
+      {"", "threads", "N", "CPU threads; 0: one per core", kAll | kPrepare, &O::threads, 0, 4096},
       {"", "seed", "N", "of weights, order of data, dropout and samples", kStep | kSample | kEval,
        &O::seed, 0, 9e15},
       one_of(
@@ -52,15 +53,22 @@ const std::vector<Spec>& specs() {
       {"Data", "text", "FILE...", "your own text instead: 90% to train on, the rest to validate",
        kStep | kEval, &O::text},
       {"Data", "text", "FILE...", "what the tokenizer learns from", kTokenizer, &O::text},
+      {"Data", "text", "FILE...", "texts; <|endoftext|> goes after each where it is a token",
+       kPrepare, &O::text},
+      {"Data", "data", "DIR",
+       "tokens in *train*.bin and *val*.bin instead, as prepare, nanoGPT and llm.c write them",
+       kStep | kEval, &O::data},
       {"Data", "vocab", "N", "tokens at most: 256 bytes, merges, <|endoftext|>", kTokenizer,
        &O::vocab, 257, 1e6},
-      one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte", kStep,
-              &O::level},
+      one_of({"Data", "level", "LEVEL", "what a token of --text is: character or byte",
+              kStep | kPrepare, &O::level},
              "character|byte"),
       {"Data", "tokenizer", "FILE",
        "byte-pair tokens of --text instead: a tokenizer.json, a merges.txt, or a directory with "
        "one",
-       kStep, &O::tokenizer},
+       kStep | kPrepare, &O::tokenizer},
+      {"Data", "validation", "X", "fraction of the text to validate, from its end", kPrepare,
+       &O::validation, 0, 0.9, true},
       {"Data", "random-tokens", "", "uniformly random tokens, to measure speed", kStep,
        &O::random_tokens},
       {"Model", "from", "RUN",
@@ -130,6 +138,13 @@ const std::vector<Spec>& specs() {
       {"Output", "keep", "N", "checkpoints: the newest N stay, and the best", kTrain, &O::keep, 1},
       {"Output", "keep-every", "N", "and those of every N steps; 0: none", kTrain, &O::keep_every},
       {"Output", "out", "FILE", "tokenizer.json to write", kTokenizer, &O::out},
+      {"Output", "out", "DIR", "directory to write, must be new or empty", kPrepare, &O::out},
+      one_of({"Output", "format", "NAME",
+              "of the shards: llm.c, or nanogpt: one file each of 16-bit ids without a header",
+              kPrepare, &O::format},
+             "llm.c|nanogpt"),
+      {"Output", "shard-tokens", "N", "tokens of a shard of llm.c", kPrepare, &O::shard_tokens, 1,
+       1e9},
       {"Output", "out", "FILE", ".safetensors file to write, must be new", kImport, &O::out},
       {"Output", "out", "DIR", "directory to write, must be new or empty", kExport, &O::out},
       {"Output", "eval-every", "N", "steps between evaluations; 0: only at the end", kTrain,

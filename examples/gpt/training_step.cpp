@@ -35,8 +35,30 @@ nn::AdamWOptions optimizer_options(const Options& options) {
           .max_norm = static_cast<float>(options.clip)};
 }
 
+data::TokenDirectory open_data_directory(const std::string& path, const CheckpointInfo& info) {
+  data::TokenDirectory directory = data::open_token_directory(path);
+  if (directory.vocabulary && info.vocabulary && *directory.vocabulary != *info.vocabulary) {
+    throw UsageError(cat("--data ", path, " has another vocabulary than the model, expected the ",
+                         "same tokens"));
+  }
+  if (directory.vocabulary_size != info.config.vocab) {
+    throw UsageError(cat("--data ", path, " has a vocabulary of ", directory.vocabulary_size,
+                         ", expected ", info.config.vocab, " (that of the model)"));
+  }
+  if (!directory.vocabulary) directory.vocabulary = info.vocabulary;
+  return directory;
+}
+
 Data open_data(const Options& options, const CheckpointInfo* start) {
   const auto seed = static_cast<std::uint64_t>(options.seed);
+  if (!options.data.empty()) {
+    data::TokenDirectory directory = start != nullptr ? open_data_directory(options.data, *start)
+                                                      : data::open_token_directory(options.data);
+    const std::uint32_t checksum = directory.checksum;
+    std::optional<data::Vocabulary> vocabulary = directory.vocabulary;
+    return {shard_source(std::move(directory), options.context, seed), std::move(vocabulary),
+            checksum};
+  }
   const data::Level level = options.level == "byte" ? data::Level::byte : data::Level::character;
   if (options.text.empty()) {
     if (options.random_tokens) {
@@ -48,7 +70,7 @@ Data open_data(const Options& options, const CheckpointInfo* start) {
     }
     if (start != nullptr && start->vocabulary != data::Vocabulary::builtin()) {
       throw UsageError(cat("--from ", options.from, " has another vocabulary than the built-in ",
-                           "corpus, expected --text FILE"));
+                           "corpus, expected --text FILE or --data DIR"));
     }
     return {corpus_source(options.corpus), data::Vocabulary::builtin()};
   }

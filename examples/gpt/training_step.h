@@ -19,12 +19,15 @@ namespace lamina::gpt {
 /// Where tokens come from.
 struct Data {
   std::unique_ptr<TokenSource> source;
-  std::optional<data::Vocabulary> vocabulary;  // nothing for random tokens
-  std::uint32_t checksum = 0;                  // of the text of --text
+  std::optional<data::Vocabulary> vocabulary;  // nothing for random tokens, and shards without one
+  std::uint32_t checksum = 0;                  // of the text of --text, of --data
 };
 
-/// The data of --text, --corpus or --random-tokens, in tokens of the vocabulary of `start` if there
-/// is one. Throws Error.
+/// Throws UsageError when its tokens are not those of the model.
+data::TokenDirectory open_data_directory(const std::string& path, const CheckpointInfo& info);
+
+/// The data of --text, --data, --corpus or --random-tokens, in tokens of the vocabulary of `start`
+/// if there is one. Throws Error.
 Data open_data(const Options& options, const CheckpointInfo* start = nullptr);
 
 nn::AdamWOptions optimizer_options(const Options& options);
