@@ -25,6 +25,12 @@ foreach(file IN LISTS exported)
   endforeach()
 endforeach()
 
+file(READ ${SOURCE}/vcpkg.json manifest)
+string(JSON manifest_version GET "${manifest}" version)
+if(NOT manifest_version STREQUAL VERSION)
+  message(FATAL_ERROR "vcpkg.json says version ${manifest_version}, expected ${VERSION}")
+endif()
+
 # With find_package.
 set(package ${work}/package)
 run(${configure} -B ${package} -DCMAKE_PREFIX_PATH=${prefix} -DLAMINA_VERSION=${VERSION})
