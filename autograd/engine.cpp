@@ -6,6 +6,7 @@
 #include "autograd/ops/support.h"
 #include "autograd/recompute.h"
 #include "autograd/record.h"
+#include "autograd/watch.h"
 #include "core/check.h"
 #include "core/expect.h"
 #include "core/kernels/elementwise.h"
@@ -164,6 +165,7 @@ class Pass {
       function(d, grads);
       grads.add_postponed();
     }
+    tell_backward(node.name, node.scope, node.inputs);
     const auto inputs = std::exchange(node.inputs, {});
     for (const auto& state : inputs) {
       if (state) --state->pending_uses;
@@ -234,6 +236,7 @@ void Grads::add_postponed() {
 
 std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vector<Tensor> outputs,
                         BackwardFunction backward) {
+  tell_forward(name, inputs, outputs);
   const bool records = grad_mode && std::any_of(inputs.begin(), inputs.end(),
                                                 [](const Var& x) { return x.requires_grad(); });
   std::vector<Var> result;

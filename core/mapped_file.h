@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A file in memory without being read: its pages come when they are looked at.
+// A file in memory without being read: its pages come when they are looked at. It must not be cut
+// short while it is mapped.
 #pragma once
 
 #include <cstddef>

@@ -107,12 +107,14 @@ void run(const BeginStep& args, CpuStream) {
                             : 1.0;
     state.grad_scale = static_cast<float>(static_cast<double>(args.scale) * clip);
     ++state.updates;
+    state.skipped_in_a_row = 0;
     const auto updates = static_cast<double>(state.updates);
     state.bias_correction_1 = static_cast<float>(1.0 - std::pow(double{args.beta1}, updates));
     state.bias_correction_2 = static_cast<float>(1.0 - std::pow(double{args.beta2}, updates));
   } else {
     state.grad_scale = 0.0F;
     ++state.skipped;
+    ++state.skipped_in_a_row;
   }
   std::memcpy(args.state.data, &state, sizeof(state));
 }

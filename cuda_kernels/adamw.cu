@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(kNormBlocks)
     const double clip = max_norm > 0.0 && norm > max_norm ? max_norm / norm : 1.0;
     next.grad_scale = static_cast<float>(static_cast<double>(options.scale) * clip);
     ++next.updates;
+    next.skipped_in_a_row = 0;
     next.bias_correction_1 =
         static_cast<float>(1.0 - power(static_cast<double>(options.beta1), next.updates));
     next.bias_correction_2 =
@@ -106,6 +107,7 @@ __global__ void __launch_bounds__(kNormBlocks)
   } else {
     next.grad_scale = 0.0F;
     ++next.skipped;
+    ++next.skipped_in_a_row;
   }
   *state = next;
 }

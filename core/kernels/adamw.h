@@ -22,9 +22,10 @@ struct StepState {
   float grad_scale = 1.0F;         // what gradients are multiplied by: the clip factor, 0 = skip
   float bias_correction_1 = 1.0F;  // 1 - beta1^updates
   float bias_correction_2 = 1.0F;
-  std::int32_t unused = 0;  // no byte without a value: checkpoints of equal runs are equal
+  std::int32_t skipped_in_a_row = 0;  // up to now
 };
 
+// No byte without a value: checkpoints of equal runs are equal.
 static_assert(sizeof(StepState) == 3 * sizeof(std::int64_t) + 6 * sizeof(float));
 
 enum class ScheduleKind : std::uint8_t { constant, linear, cosine };

@@ -50,8 +50,7 @@ Checkpoint load_run(const Options& options, Command command) {
 const data::Vocabulary& vocabulary_of(const Checkpoint& checkpoint) {
   if (checkpoint.info.vocabulary) return *checkpoint.info.vocabulary;
   throw Error(cat("checkpoint: ", checkpoint.path.string(),
-                  " has no vocabulary (it was trained on random tokens or imported without a ",
-                  "tokenizer)"));
+                  " has no vocabulary (it was trained on tokens or imported without a tokenizer)"));
 }
 
 int sample(const Options& options, Console& console) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/train.h"
 
+#include "autograd/watch.h"
 #include "core/kernels/gemm_plans.h"
 #include "core/random.h"
 #include "core/step_graph.h"
@@ -176,6 +177,7 @@ class Trainer {
     }
     nn::load_parameters(*model_, path / "model.safetensors");
     nn::load_into(optimizer_->tensors(), path / "optimizer.safetensors");
+    reported_skipped_ = optimizer_->state().skipped;
     default_generator() = Generator(state.seed);
     default_generator().skip(state.random_offset);
     step_ = saved_step_ = state.step;
@@ -315,11 +317,36 @@ class Trainer {
             count_text(rate), " tok/s  ", bytes_text(memory), "  ETA ", duration_text(left)));
     unlogged_ = 0;
     mark_ = Clock::now();
-    if (!std::isfinite(loss)) {
-      throw Error(cat("train: loss is ", fixed(loss, 4), " at step ", step_,
-                      ", expected a finite value; ",
-                      "try a smaller --lr, a longer --warmup or --clip 1"));
+    report_skipped(state);
+  }
+
+  /// Steps that changed no weight, because their gradient was not finite. Throws Error when there
+  /// were too many one after the other.
+  void report_skipped(const kernels::StepState& state) {
+    constexpr std::int32_t kMost = 5;
+    if (state.skipped > reported_skipped_) {
+      live_.print(cat("warning ", state.skipped - reported_skipped_, " of the steps up to ", step_,
+                      " were skipped: their gradient was not finite"));
+      reported_skipped_ = state.skipped;
     }
+    if (state.skipped_in_a_row < kMost) return;
+    throw Error(cat("train: the last ", state.skipped_in_a_row, " steps, up to ", step_,
+                    ", had a gradient that is not finite, and were skipped: ", find_fault(),
+                    "; try a smaller --lr, a longer --warmup or --clip 1"));
+  }
+
+  /// The op that makes a value that is not finite when the last batch runs again.
+  std::string find_fault() {
+    FindNotFinite find;
+    const WatchOps watch(find);
+    try {
+      work_.run();
+    } catch (const NotFiniteError& error) {
+      return error.what();
+    } catch (const OutOfMemory&) {
+      return "there is not enough memory to look for the op";
+    }
+    return "all values are finite when the last batch runs again (the norm may have overflowed)";
   }
 
   void evaluate() {
@@ -504,6 +531,7 @@ class Trainer {
   std::int64_t best_step_ = -1, evaluated_step_ = -1;
   Clock::time_point session_start_ = Clock::now(), start_ = session_start_, mark_ = start_;
   double trained_seconds_ = 0.0, smooth_ms_ = 0.0;
+  std::int64_t reported_skipped_ = 0;
   std::optional<TrainingProfile> profile_;
 };
 

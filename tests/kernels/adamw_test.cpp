@@ -46,6 +46,7 @@ void begin(const Tensor& grads, const Tensor& state, const BeginOptions& options
 void expect_same_state(const StepState& got, const StepState& want) {
   EXPECT_EQ(got.step, want.step);
   EXPECT_EQ(got.skipped, want.skipped);
+  EXPECT_EQ(got.skipped_in_a_row, want.skipped_in_a_row);
   EXPECT_EQ(got.updates, want.updates);
   EXPECT_FLOAT_EQ(got.lr, want.lr);
   EXPECT_FLOAT_EQ(got.bias_correction_1, want.bias_correction_1);
@@ -107,6 +108,12 @@ TEST_F(CudaBeginStep, SkipsAStepWhoseNormIsNotFinite) {
     EXPECT_EQ(got.skipped, 1);
     EXPECT_EQ(got.updates, 0);
     EXPECT_EQ(got.grad_scale, 0.0F);
+    EXPECT_EQ(got.skipped_in_a_row, 1);
+    begin(grads.tensor(), state, {.max_norm = 1.0F});
+    EXPECT_EQ(state_of(state).skipped_in_a_row, 2);
+    begin(full({777}, 0.5, DType::f32, kCuda), state, {.max_norm = 1.0F});
+    EXPECT_EQ(state_of(state).skipped_in_a_row, 0);
+    EXPECT_EQ(state_of(state).skipped, 2);
   }
 }
 

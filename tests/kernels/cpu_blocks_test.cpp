@@ -444,6 +444,13 @@ TEST(CpuBeginStep, SkipsWhenTheNormIsNotFinite) {
   EXPECT_EQ(state.step, 5);
   EXPECT_EQ(state.updates, 4);
   EXPECT_EQ(state.skipped, 1);
+  EXPECT_EQ(state.skipped_in_a_row, 1);
+  const StepState again = begin_step(grads, state, {}, 1.0F);
+  EXPECT_EQ(again.skipped_in_a_row, 2);
+  grads[40'000] = 1.0F;
+  const StepState good = begin_step(grads, again, {}, 1.0F);
+  EXPECT_EQ(good.skipped_in_a_row, 0);
+  EXPECT_EQ(good.skipped, 2);
 }
 
 TEST(CpuBeginStep, FollowsTheSchedule) {
