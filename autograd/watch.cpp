@@ -4,9 +4,8 @@
 #include "core/profile_scope.h"
 #include "core/text.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <string>
 #include <vector>
 
 namespace lamina {
@@ -15,23 +14,17 @@ namespace {
 
 thread_local std::vector<OpWatch*> watches;
 
-/// The number of the first element that is not finite; -1 when there is none.
-std::int64_t first_not_finite(const Tensor& x) {
-  if (!x || !is_float(x.dtype())) return -1;
-  const std::vector<double> values = x.to_vector<double>();
-  for (std::size_t i = 0; i < values.size(); ++i)
-    if (!std::isfinite(values[i])) return static_cast<std::int64_t>(i);
-  return -1;
-}
-
 /// Throws when a value is not finite. what: "output", ...
 void expect_finite(std::string_view op, std::string_view scope, const Tensor& x,
                    std::string_view what, std::size_t index, std::string_view blame) {
-  const std::int64_t at = first_not_finite(x);
-  if (at < 0) return;
+  if (!x || !is_float(x.dtype())) return;
+  const std::vector<double> values = x.to_vector<double>();
+  const auto bad = std::find_if_not(values.begin(), values.end(),
+                                    [](double value) { return std::isfinite(value); });
+  if (bad == values.end()) return;
   throw NotFiniteError(cat(op, scope.empty() ? "" : " in ", scope, " ", blame, " ", what, " ",
-                           index, " of shape ", x.shape(), " with ", x.to_vector<double>()[at],
-                           " at element ", at, ", expected finite values"));
+                           index, " of shape ", x.shape(), " with ", *bad, " at element ",
+                           bad - values.begin(), ", expected finite values"));
 }
 
 }  // namespace

@@ -114,9 +114,13 @@ class ShardWriter {
   }
 
   void write(std::string_view bytes) {
-    if (!file_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()))) {
-      throw Error(cat("prepare: ", path().string(), " cannot be written (is the disk full?)"));
-    }
+    file_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    expect_written();
+  }
+
+  void expect_written() const {
+    if (file_) return;
+    throw Error(cat("prepare: ", path().string(), " cannot be written (is the disk full?)"));
   }
 
   void close() {
@@ -126,7 +130,7 @@ class ShardWriter {
       write(data::shard_header(record.tokens, id_bytes_));
     }
     file_.close();
-    if (!file_) write("");
+    expect_written();
     const MappedFile whole(path().string(), "prepare");
     record.bytes = whole.bytes().size();
     record.crc32c = crc32c(whole.bytes());

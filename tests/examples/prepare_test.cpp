@@ -3,6 +3,7 @@
 #include "examples/gpt/prepare.h"
 
 #include "examples/gpt/bpe.h"
+#include "examples/gpt/crc32c.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/token_directory.h"
 #include "examples/gpt/tokenizer_file.h"
@@ -108,6 +109,9 @@ TEST(Prepare, SeparatesTextsAndSplitsAcrossThem) {
   };
   EXPECT_EQ(text_of(opened.train), "the cat sat\n<|endoftext|>a mat");
   EXPECT_EQ(text_of(opened.validation), " on it<|endoftext|>");
+  std::ifstream file(directory.file("out") + "/manifest.json");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  EXPECT_EQ(data::parse_manifest(text).train.at(0).crc32c, crc32c(opened.train.at(0).bytes()));
 }
 
 TEST(Prepare, WritesWhatNanoGptReads) {
