@@ -85,6 +85,34 @@ TEST(Gpt2Split, TakesBytesThatAreNotUtf8ForSigns) {
   EXPECT_THAT(pieces_of("a\xff\x80! b\xc3"), ElementsAre("a", "\xff\x80!", " b", "\xc3"));
 }
 
+TEST(Gpt2Cut, GivesPartsWithThePiecesOfTheWhole) {
+  const std::vector<std::string> words = {"a",      "it's",   " ",    "\n",     "\t",
+                                          "42",     "\u00a0", "!",    "\u3000", "\u754c",
+                                          "\u00e9", "\xff",   "\x80", "\xc3",   "\u2009"};
+  std::mt19937_64 random(3);
+  int cuts = 0;
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string text;
+    for (int i = 0; i < 12; ++i)
+      text += words[random() % words.size()];
+    const std::vector<std::string> whole = pieces_of(text);
+    for (std::size_t at = 0; at < text.size(); ++at) {
+      const std::size_t cut = gpt2_cut(text, at);
+      ASSERT_GE(cut, std::max<std::size_t>(at, 1));
+      ASSERT_LE(cut, text.size());
+      cuts += cut < text.size() ? 1 : 0;
+      std::vector<std::string> parts = pieces_of(std::string_view(text).substr(0, cut));
+      for (const std::string& piece : pieces_of(std::string_view(text).substr(cut)))
+        parts.push_back(piece);
+      ASSERT_EQ(parts, whole) << text << ", cut at " << cut;
+    }
+  }
+  EXPECT_GT(cuts, 10000);
+  EXPECT_EQ(gpt2_cut("a b", 0), 1U);
+  EXPECT_EQ(gpt2_cut("\u754c\n\u754c", 0), 3U);
+  EXPECT_EQ(gpt2_cut("\u3000\nx", 0), 5U);
+}
+
 TEST(Bpe, MergesByRankNotByPlace) {
   const Bpe bpe(small_parts());
   EXPECT_THAT(bpe.encode("abcd"), ElementsAre(0, 7, 3));  // bc before ab
