@@ -28,8 +28,8 @@ std::string percent(double share, int digits = 1) {
   return std::isfinite(share) ? fixed(100.0 * share, digits) + "%" : "-";
 }
 
-/// Three digits: "4312", "78.4", "0.65".
-std::string rounded(double value) {
+/// "4312", "78.4", "0.65".
+std::string three_digits(double value) {
   return fixed(value, value >= 100.0 ? 0 : value >= 10.0 ? 1 : 2);
 }
 
@@ -77,8 +77,9 @@ std::string rate_of(const Line& line, const Ceilings& ceilings) {
   const double gflop_s = line.flops / line.ms() * 1e-6;
   const bool is_bound_by_flops =
       ceilings.are_known() && gflop_s / (1e3 * ceilings.matmul_tflop_s) > gb_s / ceilings.copy_gb_s;
-  if (!is_bound_by_flops) return rounded(gb_s) + " GB/s";
-  return gflop_s >= 1e3 ? rounded(gflop_s * 1e-3) + " TFLOP/s" : rounded(gflop_s) + " GFLOP/s";
+  if (!is_bound_by_flops) return three_digits(gb_s) + " GB/s";
+  return gflop_s >= 1e3 ? three_digits(gflop_s * 1e-3) + " TFLOP/s"
+                        : three_digits(gflop_s) + " GFLOP/s";
 }
 
 using Cells = std::vector<std::string>;
@@ -141,9 +142,10 @@ std::string summary_of(const Profile& profile) {
   text += cat("\nmemory at most ", bytes_text(static_cast<std::size_t>(profile.peak_bytes)));
   const Ceilings& limits = profile.ceilings;
   if (limits.are_known()) {
-    text += cat("; limits: copy ", rounded(limits.copy_gb_s), " GB/s, ", limits.dtype, " products ",
-                limits.matmul_tflop_s >= 1.0 ? rounded(limits.matmul_tflop_s) + " TFLOP/s"
-                                             : rounded(1e3 * limits.matmul_tflop_s) + " GFLOP/s");
+    text += cat(
+        "; limits: copy ", three_digits(limits.copy_gb_s), " GB/s, ", limits.dtype, " products ",
+        limits.matmul_tflop_s >= 1.0 ? three_digits(limits.matmul_tflop_s) + " TFLOP/s"
+                                     : three_digits(1e3 * limits.matmul_tflop_s) + " GFLOP/s");
   }
   return text + '\n';
 }

@@ -12,7 +12,7 @@ namespace lamina::nn {
 
 namespace {
 
-[[noreturn]] void fail(const std::string& path, const std::string& what) {
+[[noreturn]] void fail_load(const std::string& path, const std::string& what) {
   throw Error(cat("safetensors: ", path, ": ", what));
 }
 
@@ -36,18 +36,18 @@ void expect_tensors(const NamedTensors& tensors, const TensorReader& reader,
   for (const auto& [name, tensor] : tensors) {
     const auto it = reader.entries().find(name);
     if (it == reader.entries().end()) {
-      fail(path,
-           cat("tensor ", name, " ", tensor.shape(), " is missing; the file is of another model"));
+      fail_load(path, cat("tensor ", name, " ", tensor.shape(),
+                          " is missing; the file is of another model"));
     }
     if (!has_shape(it->second, tensor.shape())) {
-      fail(path, cat(name, " has shape ", text_of(it->second.shape), ", expected ", tensor.shape(),
-                     " (the model's)"));
+      fail_load(path, cat(name, " has shape ", text_of(it->second.shape), ", expected ",
+                          tensor.shape(), " (the model's)"));
     }
     unknown.erase(name);
   }
   if (!unknown.empty()) {
-    fail(path, cat("tensor ", unknown.begin()->first,
-                   " is in the file, but the model has no such tensor"));
+    fail_load(path, cat("tensor ", unknown.begin()->first,
+                        " is in the file, but the model has no such tensor"));
   }
 }
 

@@ -19,10 +19,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 /// "copy 8.1 GB/s, f32 matmul 0.105 TFLOP/s".
 std::string ceilings_text(Device device, const std::vector<DType>& dtypes) {
   std::string text;
@@ -58,7 +54,7 @@ bool check_training(Device device, DType dtype, LiveLine& live) {
     optimizer.zero_grad();
     last = loss.value().item<double>();
     if (steps == 1) first = last;
-    seconds = seconds_since(start);
+    seconds = std::chrono::duration<double>(Clock::now() - start).count();
   }
   const bool is_good = std::isfinite(last) && last < 0.9 * first;
   const double rate =

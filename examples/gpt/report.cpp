@@ -398,7 +398,7 @@ std::string samples_section(const RunRecord& run) {
   return section("samples", "Samples", "<div class='samples'>\n" + html + "</div>\n" + verdict);
 }
 
-std::string value_text(const Json& value) {
+std::string setting_text(const Json& value) {
   return value.is_string() ? value.get<std::string>()
                            : value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -409,7 +409,8 @@ std::string facts_section(const std::string& id, const std::string& title, const
   if (!facts.is_object() || facts.empty()) return "";
   std::string html = cat("<dl class='", style, "'>\n");
   for (const auto& [name, value] : facts.items()) {
-    html += cat("<div><dt>", escape(name), "</dt><dd>", escape(value_text(value)), "</dd></div>\n");
+    html +=
+        cat("<div><dt>", escape(name), "</dt><dd>", escape(setting_text(value)), "</dd></div>\n");
   }
   return section(id, title, html + "</dl>\n");
 }

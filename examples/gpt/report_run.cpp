@@ -3,9 +3,9 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "examples/gpt/cache.h"
 
 #include <fstream>
-#include <iterator>
 #include <system_error>
 
 namespace lamina::gpt {
@@ -20,12 +20,6 @@ const Json& member(const Json& object, std::string_view key) {
   static const Json null;
   const auto at = object.is_object() ? object.find(key) : object.end();
   return object.is_object() && at != object.end() ? *at : null;
-}
-
-/// Empty when the file is missing.
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 /// The objects of a .jsonl file; other lines are counted.

@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-Tensor sample(const Shape& shape, std::uint64_t number) {
+Tensor sample_f32(const Shape& shape, std::uint64_t number) {
   Generator generator(number);
   return randn(shape, generator, DType::f32);
 }
@@ -26,8 +26,8 @@ Tensor sample(const Shape& shape, std::uint64_t number) {
 /// A block with two inputs, two outputs, dropout, a by-product that crosses its border, and an
 /// input that is handed through.
 struct Block {
-  Var weight = Var::parameter(sample({8, 8}, 1)), bias = Var::parameter(sample({8}, 2));
-  Var gain = Var::parameter(sample({8}, 3));
+  Var weight = Var::parameter(sample_f32({8, 8}, 1)), bias = Var::parameter(sample_f32({8}, 2));
+  Var gain = Var::parameter(sample_f32({8}, 3));
 
   std::vector<Var> operator()(const std::vector<Var>& in) const {
     const auto [sum, normed] =
@@ -47,7 +47,7 @@ struct Result {
 Result train(bool recomputes) {
   seed(11);
   const Block blocks[3];
-  const Var x = Var::parameter(sample({5, 8}, 4)), w = Var::parameter(sample({8, 8}, 5));
+  const Var x = Var::parameter(sample_f32({5, 8}, 4)), w = Var::parameter(sample_f32({8, 8}, 5));
   std::vector<Var> at = {scale(x, 1.0), linear(x, w)};
   for (const Block& block : blocks)
     at = recomputes ? recompute(at, block) : block(at);
@@ -67,7 +67,7 @@ TEST(Recompute, GivesTheBitsOfTheGraphThatIsKept) {
 }
 
 TEST(Recompute, KeepsOnlyTheInputs) {
-  const Var x = Var::parameter(sample({1000}, 1));
+  const Var x = Var::parameter(sample_f32({1000}, 1));
   const std::size_t before = current_allocator(kCpu).stats().requested;
   const auto chain = [](const std::vector<Var>& in) {
     Var y = in[0];
@@ -84,7 +84,7 @@ TEST(Recompute, KeepsOnlyTheInputs) {
 }
 
 TEST(Recompute, RunsTheFunctionOnceMoreInTheBackwardPassOnly) {
-  const Var x = Var::parameter(sample({3}, 1)), constant = Var(sample({3}, 2));
+  const Var x = Var::parameter(sample_f32({3}, 1)), constant = Var(sample_f32({3}, 2));
   int calls = 0;
   const auto twice = [&calls](const std::vector<Var>& in) {
     ++calls;

@@ -15,12 +15,11 @@ namespace lamina {
 namespace {
 
 using testing::FakeDevice;
+using testing::kOther;
+using testing::kStream;
 using testing::operator""_KiB;
 using testing::operator""_MiB;
 using ::testing::HasSubstr;
-
-constexpr StreamId kStream = 1;
-constexpr StreamId kOther = 2;
 
 TEST(CachingAllocatorPool, NamesTheScopeThatNeedsNewMemoryWhileReservingIsOff) {
   FakeDevice device(256_MiB);

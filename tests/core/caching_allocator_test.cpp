@@ -20,14 +20,13 @@ namespace lamina {
 namespace {
 
 using testing::FakeDevice;
+using testing::kOther;
+using testing::kStream;
 using testing::operator""_KiB;
 using testing::operator""_MiB;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Action = MemoryEvent::Action;
-
-constexpr StreamId kStream = 1;
-constexpr StreamId kOther = 2;
 
 std::ptrdiff_t distance(void* from, void* to) {
   return static_cast<char*>(to) - static_cast<char*>(from);

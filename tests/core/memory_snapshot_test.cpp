@@ -21,8 +21,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr StreamId kStream = 1, kOther = 2;
-
 void* allocate_in(CachingAllocator& allocator, std::string_view layer, std::size_t bytes,
                   Direction direction = Direction::forward) {
   const ProfileScope scope(layer, direction);

@@ -121,7 +121,7 @@ TEST(ShiftScope, RefusesTheHostAndOtherGenerators) {
 }
 
 /// Writes 1, 2, ... `count` as i32.
-auto counting(std::int32_t first) {
+auto counting_from(std::int32_t first) {
   return [first](std::span<std::byte> bytes) {
     const std::span values(reinterpret_cast<std::int32_t*>(bytes.data()), bytes.size() / 4);
     for (std::size_t i = 0; i < values.size(); ++i)
@@ -132,18 +132,18 @@ auto counting(std::int32_t first) {
 TEST(Upload, WritesInPlaceOnTheCpu) {
   const Tensor to = zeros({2, 3}, DType::i32);
   Upload upload(kCpu, to.bytes());
-  upload(to, counting(4));
+  upload(to, counting_from(4));
   EXPECT_EQ(to.to_vector<std::int32_t>(), (std::vector<std::int32_t>{4, 5, 6, 7, 8, 9}));
 }
 
 TEST(Upload, RefusesWhatDoesNotFit) {
   Upload upload(kCpu, 8);
-  EXPECT_THAT([&] { upload(zeros({3}, DType::i32), counting(0)); },
+  EXPECT_THAT([&] { upload(zeros({3}, DType::i32), counting_from(0)); },
               ThrowsMessage<Error>(HasSubstr("upload: the tensor has 12 bytes on cpu, contiguous, "
                                              "expected a contiguous one of at most 8 bytes")));
   EXPECT_THAT(
       [&] {
-        upload(zeros({2, 2}, DType::i32).slice(1, 0, 1), counting(0));
+        upload(zeros({2, 2}, DType::i32).slice(1, 0, 1), counting_from(0));
       },
       ThrowsMessage<Error>(HasSubstr("not contiguous")));
   EXPECT_THAT([] { Upload(kCpu, 8, 0); }, ThrowsMessage<Error>(HasSubstr("0 slots")));
@@ -195,7 +195,7 @@ TEST_F(CudaUpload, KeepsTheOrderOfManyUploads) {
   Upload upload(kCuda, to.bytes(), 3);
   std::vector<Tensor> copies;
   for (int i = 0; i < kUploads; ++i) {
-    upload(to, counting(i));
+    upload(to, counting_from(i));
     copies.push_back(to.clone());
   }
   for (int i = 0; i < kUploads; ++i) {

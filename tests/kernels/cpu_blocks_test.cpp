@@ -23,10 +23,9 @@ namespace {
 using testing::Buffer;
 using testing::expect_close;
 using testing::expect_same_for_any_threads;
+using testing::kStream;
 using testing::Matrix;
 using testing::Workspace;
-
-constexpr CpuStream kStream{};
 
 template <class T>
 class CpuBlocks : public ::testing::Test {};

@@ -25,10 +25,9 @@ using testing::Buffer;
 using testing::expect_close;
 using testing::expect_near;
 using testing::expect_same_for_any_threads;
+using testing::kStream;
 using testing::Matrix;
 using testing::Workspace;
-
-constexpr CpuStream kStream{};
 
 template <class T>
 class CpuKernels : public ::testing::Test {};

@@ -19,6 +19,8 @@
 
 namespace lamina::testing {
 
+inline constexpr CpuStream kStream{};
+
 /// Uniform in [-1, 1); for integers 0.
 template <class T>
 std::vector<T> random_values(std::int64_t count, unsigned seed) {

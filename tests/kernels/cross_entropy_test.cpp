@@ -12,11 +12,11 @@ namespace {
 
 constexpr std::int32_t kIgnore = -100;
 
-/// Operands of both kernels on one device.
-struct Operands {
+/// LossOperands of both kernels on one device.
+struct LossOperands {
   Tensor logits, targets, losses, lse, loss, count, dloss;
 
-  Operands(const Tensor& from_logits, const std::vector<std::int32_t>& from_targets)
+  LossOperands(const Tensor& from_logits, const std::vector<std::int32_t>& from_targets)
       : logits(from_logits) {
     const Device device = logits.device();
     const auto row_count = static_cast<std::int64_t>(from_targets.size());
@@ -101,7 +101,7 @@ class CudaCrossEntropy : public CudaTestWith<DType> {
   }
 };
 
-void expect_results(const Operands& got, const Operands& want) {
+void expect_results(const LossOperands& got, const LossOperands& want) {
   // Log-sums of size 10 are kept in f32: 10 * 2^-24.
   const Tolerance close = f32_arithmetic(DType::f32, 4e-6);
   ASSERT_TRUE(all_close(got.losses.to_vector<double>(), want.losses.to_vector<double>(), close));
@@ -120,7 +120,7 @@ TEST_P(CudaCrossEntropy, MatchesTheCpu) {
               CudaTensor::normal({rows, cols}, GetParam(), generator_, 2.0, 0.0, layout);
           const auto dlogits = gradient_for(write, {rows, cols}, GetParam(), generator_, layout);
           const std::vector<std::int32_t> t = targets(rows, classes);
-          const Operands want(logits.reference(), t), got(logits.tensor(), t);
+          const LossOperands want(logits.reference(), t), got(logits.tensor(), t);
           const Tensor want_dlogits = dlogits.reference();
           want.forward(classes);
           want.backward(classes, want_dlogits, write);
@@ -158,7 +158,7 @@ TEST_P(CudaCrossEntropy, WritesTheGradientInTheForwardPass) {
             in_place ? CudaTensor() : CudaTensor::poisoned({rows, cols}, GetParam(), layout);
         const CudaTensor& dlogits = in_place ? logits : other;
         const std::vector<std::int32_t> t = targets(rows, classes);
-        const Operands want(logits.reference(), t), got(logits.tensor(), t);
+        const LossOperands want(logits.reference(), t), got(logits.tensor(), t);
         const std::vector<double> before = logits.values();
         const Tensor want_dlogits = want.logits.clone();
         want.forward(classes, want_dlogits);
@@ -185,13 +185,13 @@ TEST_P(CudaCrossEntropy, ScalesTheGradientUnlessTheFactorIsOne) {
       SCOPED_TRACE(cat(rows, " x ", cols, ", shift ", layout.shift, ", pad ", layout.pad));
       const auto dlogits =
           CudaTensor::normal({rows, cols}, GetParam(), generator_, 1.0, 0.0, layout);
-      const Operands got(dlogits.tensor(), std::vector<std::int32_t>(1, 0));
+      const LossOperands got(dlogits.tensor(), std::vector<std::int32_t>(1, 0));
       const std::vector<double> before = dlogits.values();
       got.dloss.copy_from(full({1}, 1.0));
       got.scale(dlogits.tensor());
       ASSERT_EQ(dlogits.values(), before);
       got.dloss.copy_from(full({1}, 0.75));
-      const Operands want(dlogits.reference(), std::vector<std::int32_t>(1, 0));
+      const LossOperands want(dlogits.reference(), std::vector<std::int32_t>(1, 0));
       want.scale(want.logits);
       got.scale(dlogits.tensor());
       ASSERT_TRUE(
@@ -210,8 +210,8 @@ TEST_P(CudaCrossEntropy, TakesRowsInParts) {
           CudaTensor::normal({rows, cols}, GetParam(), generator_, 2.0, 0.0, layout);
       const std::int64_t classes = cols - 3;
       const std::vector<std::int32_t> t = targets(rows, classes);
-      const Operands want(logits.reference(), t), got(logits.tensor(), t);
-      for (const Operands* operands : {&want, &got}) {
+      const LossOperands want(logits.reference(), t), got(logits.tensor(), t);
+      for (const LossOperands* operands : {&want, &got}) {
         operands->forward_part(classes, 0, rows / 2);
         operands->forward_part(classes, rows / 2, rows);
         operands->mean();
@@ -233,7 +233,7 @@ TEST_P(CudaCrossEntropy, WritesTheGradientOverTheLogits) {
   for (const std::int64_t cols : {65, 1536}) {
     const auto logits = CudaTensor::normal({9, cols}, GetParam(), generator_);
     const std::vector<std::int32_t> t = targets(9, cols);
-    const Operands want(logits.reference(), t), got(logits.tensor(), t);
+    const LossOperands want(logits.reference(), t), got(logits.tensor(), t);
     want.forward(cols);
     want.backward(cols, want.logits, GradWrite::overwrite);
     got.forward(cols);
@@ -247,7 +247,7 @@ TEST_P(CudaCrossEntropy, WritesTheGradientOverTheLogits) {
 TEST_P(CudaCrossEntropy, IsZeroWhenEveryRowIsIgnored) {
   const auto logits = CudaTensor::normal({4, 24}, GetParam(), generator_);
   const auto dlogits = CudaTensor::poisoned({4, 24}, GetParam());
-  const Operands got(logits.tensor(), std::vector<std::int32_t>(4, kIgnore));
+  const LossOperands got(logits.tensor(), std::vector<std::int32_t>(4, kIgnore));
   got.forward(24);
   got.backward(24, dlogits.tensor(), GradWrite::overwrite);
   EXPECT_EQ(got.loss.item<double>(), 0.0);
@@ -257,7 +257,7 @@ TEST_P(CudaCrossEntropy, IsZeroWhenEveryRowIsIgnored) {
   EXPECT_THAT(logits.values(), ::testing::Each(0.0));
   for (const std::int64_t cols : {24, 20480, 50304}) {
     const auto given_up = CudaTensor::normal({4, cols}, GetParam(), generator_);
-    const Operands once(given_up.tensor(), std::vector<std::int32_t>(4, kIgnore));
+    const LossOperands once(given_up.tensor(), std::vector<std::int32_t>(4, kIgnore));
     once.forward(cols, once.logits);
     EXPECT_EQ(once.loss.item<double>(), 0.0);
     EXPECT_THAT(given_up.values(), ::testing::Each(0.0));
@@ -267,7 +267,7 @@ TEST_P(CudaCrossEntropy, IsZeroWhenEveryRowIsIgnored) {
 TEST_P(CudaCrossEntropy, GivesNanForATargetThatIsNoClass) {
   for (const std::int32_t bad : {-1, 20, 1 << 30}) {
     const auto logits = CudaTensor::normal({3, 24}, GetParam(), generator_);
-    const Operands got(logits.tensor(), {1, bad, 2});
+    const LossOperands got(logits.tensor(), {1, bad, 2});
     got.forward(20);
     const std::vector<double> losses = got.losses.to_vector<double>();
     EXPECT_FALSE(std::isnan(losses[0]));
@@ -276,7 +276,7 @@ TEST_P(CudaCrossEntropy, GivesNanForATargetThatIsNoClass) {
   }
   for (const std::int64_t cols : {24, 20480, 50304}) {
     const auto logits = CudaTensor::normal({2, cols}, GetParam(), generator_);
-    const Operands got(logits.tensor(), {static_cast<std::int32_t>(cols) - 1, 1});
+    const LossOperands got(logits.tensor(), {static_cast<std::int32_t>(cols) - 1, 1});
     got.forward(cols - 8, got.logits);
     const std::vector<double> values = logits.values();
     const auto at = [&](std::int64_t row, std::int64_t col) {
@@ -290,7 +290,7 @@ TEST_P(CudaCrossEntropy, GivesNanForATargetThatIsNoClass) {
 
 TEST_P(CudaCrossEntropy, GivesTheSameBitsEveryTime) {
   const auto logits = CudaTensor::normal({3000, 65}, GetParam(), generator_);
-  const Operands got(logits.tensor(), targets(3000, 65));
+  const LossOperands got(logits.tensor(), targets(3000, 65));
   expect_same_bits([&] {
     got.forward(65);
     return got.loss.to_vector<double>();
@@ -299,7 +299,7 @@ TEST_P(CudaCrossEntropy, GivesTheSameBitsEveryTime) {
     const auto source = CudaTensor::normal({150, cols}, GetParam(), generator_);
     const std::vector<std::int32_t> t = targets(150, cols);
     expect_same_bits([&] {
-      const Operands once(source.tensor().clone(), t);
+      const LossOperands once(source.tensor().clone(), t);
       once.forward(cols, once.logits);
       return once.logits.to_vector<double>();
     });

@@ -22,6 +22,8 @@
 
 namespace lamina::testing {
 
+inline constexpr StreamId kStream = 1, kOther = 2;
+
 constexpr std::size_t operator""_KiB(unsigned long long count) {
   return count << 10U;
 }

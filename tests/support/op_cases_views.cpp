@@ -81,7 +81,7 @@ OpCall split_call(Sampler& random) {
           }};
 }
 
-const Tensor kX = zeros({2, 3});
+const Tensor kTwoByThree = zeros({2, 3});
 
 }  // namespace
 
@@ -98,19 +98,20 @@ std::vector<OpCase> view_cases() {
        reshape_call,
        {error_case<ShapeError>("reshape",
                                [] {
-                                 reshape(kX, {4, -1});
+                                 reshape(kTwoByThree, {4, -1});
                                }),
-        error_case<ShapeError>("reshape", [] { reshape(kX.transpose(0, 1), {6}); }),
+        error_case<ShapeError>("reshape", [] { reshape(kTwoByThree.transpose(0, 1), {6}); }),
         error_case<Error>("reshape: x is an empty handle", [] { reshape({}, {1}); })}},
       {"slice",
        slice_call,
        {error_case<ShapeError>("slice: positions are [1, 3), expected at least one in [0, 2)",
-                               [] { slice(kX, 0, 1, 3); }),
-        error_case<ShapeError>("slice: dim is 2, expected -2 to 1", [] { slice(kX, 2, 0, 1); })}},
+                               [] { slice(kTwoByThree, 0, 1, 3); }),
+        error_case<ShapeError>("slice: dim is 2, expected -2 to 1",
+                               [] { slice(kTwoByThree, 2, 0, 1); })}},
       {"split",
        split_call,
        {error_case<ShapeError>("split: parts is 2, expected a divisor of 3",
-                               [] { split(kX, 2); })}},
+                               [] { split(kTwoByThree, 2); })}},
   };
 }
 
