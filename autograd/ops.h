@@ -151,6 +151,13 @@ struct AttentionOptions {
 /// Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
 Var attention(const Var& qkv, int heads, const AttentionOptions& options = {});
 
+/// The same, causal, for the next position of each sequence, under NoGrad: to write a text token by
+/// token. qkv: [batch, 1, 3 * heads * head_size]. cache: [batch, capacity, 2 * heads * head_size],
+/// contiguous, of the dtype of qkv: keys and values of the positions before it; its own are put
+/// there. position: [1], i32, on the device: how many are there, less than capacity (not checked,
+/// the device knows it). Result: [batch, 1, heads * head_size].
+Var cached_attention(const Var& qkv, int heads, const Tensor& cache, const Tensor& position);
+
 struct CrossEntropyOptions {
   std::int32_t ignore_index = -100;  // targets with this value do not count
   std::int64_t classes = 0;          // columns from here on are padding; 0 means all are classes

@@ -4,7 +4,11 @@
 namespace lamina::kernels {
 
 void run(const Increment& args, CpuStream) {
-  *args.counter.as<std::uint64_t>() += static_cast<std::uint64_t>(args.by);
+  if (args.counter.dtype == DType::i32) {
+    *args.counter.as<std::uint32_t>() += static_cast<std::uint32_t>(args.by);
+  } else {
+    *args.counter.as<std::uint64_t>() += static_cast<std::uint64_t>(args.by);
+  }
 }
 
 }  // namespace lamina::kernels

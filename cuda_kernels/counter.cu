@@ -7,15 +7,20 @@
 namespace lamina::kernels {
 namespace {
 
-__global__ void increment(std::uint64_t* counter, std::uint64_t by) {
-  *counter += by;
+template <class T>
+__global__ void increment(T* counter, std::uint64_t by) {
+  *counter += static_cast<T>(by);
 }
 
 }  // namespace
 
 void run(const Increment& args, CudaStream stream) {
-  increment<<<1, 1, 0, stream.handle>>>(args.counter.as<std::uint64_t>(),
-                                        static_cast<std::uint64_t>(args.by));
+  const auto by = static_cast<std::uint64_t>(args.by);
+  if (args.counter.dtype == DType::i32) {
+    increment<<<1, 1, 0, stream.handle>>>(args.counter.as<std::uint32_t>(), by);
+  } else {
+    increment<<<1, 1, 0, stream.handle>>>(args.counter.as<std::uint64_t>(), by);
+  }
   LAMINA_CUDA_CHECK(cudaGetLastError());
 }
 

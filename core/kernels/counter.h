@@ -11,10 +11,10 @@
 
 namespace lamina::kernels {
 
-/// counter[0] += by, modulo 2^64.
+/// counter[0] += by, modulo 2^64 or 2^32.
 struct Increment {
   static constexpr std::string_view kName = "increment";
-  Flat counter;  // [1], i64, in and out
+  Flat counter;  // [1], i64 or i32, in and out
   std::int64_t by;
 
   Cost cost() const { return {.bytes = 2 * bytes_of(counter)}; }
