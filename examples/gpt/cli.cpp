@@ -6,6 +6,7 @@
 #include "examples/gpt/doctor.h"
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/hugging_face_commands.h"
+#include "examples/gpt/log.h"
 #include "examples/gpt/options.h"
 #include "examples/gpt/prepare.h"
 #include "examples/gpt/profile_command.h"
@@ -53,19 +54,54 @@ const data::Vocabulary& vocabulary_of(const Checkpoint& checkpoint) {
                   " has no vocabulary (it was trained on tokens or imported without a tokenizer)"));
 }
 
+std::string prompt_of(const Options& options) {
+  if (options.prompt_file.empty()) return options.prompt;
+  if (!options.prompt.empty()) {
+    throw UsageError("sample: --prompt and --prompt-file are both given, expected one of them");
+  }
+  const bool is_input = options.prompt_file == "-";
+  const std::filesystem::path paths[] = {is_input ? "/dev/stdin" : options.prompt_file};
+  return data::read_text_files(paths);
+}
+
 int sample(const Options& options, Console& console) {
   const AllowTf32 tf32(options.dtype == "tf32");
+  const std::string prompt = prompt_of(options);
   const Checkpoint checkpoint = load_run(options, Command::sample);
+  const data::Vocabulary& vocabulary = vocabulary_of(checkpoint);
+  SampleOptions by_token{.count = options.samples,
+                         .length = sample_length(options.sample_chars, checkpoint.info.corpus,
+                                                 checkpoint.info.config.context),
+                         .temperature = options.temperature,
+                         .top_k = options.top_k,
+                         .top_p = options.top_p,
+                         .repetition_penalty = options.repetition_penalty,
+                         .seed = static_cast<std::uint64_t>(options.seed)};
+  std::string log_probs;
+  if (!options.log_probs.empty()) {
+    write_file(options.log_probs, "");  // an error should not wait for the samples
+    by_token.take = [&](std::size_t i, std::int32_t token, float log_prob) {
+      const nlohmann::ordered_json line = {{"sample", i + 1},
+                                           {"token", token},
+                                           {"text", vocabulary.decode({&token, 1})},
+                                           {"log_prob", log_prob}};
+      log_probs += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+      return true;
+    };
+  }
+  TextOptions text{.stop = options.stop};
+  const bool is_streamed = options.samples == 1;  // several are written at the same time
+  if (is_streamed) {
+    console.out << heading(0, 1) << std::flush;
+    text.on_text = [&](std::size_t, std::string_view more) { console.out << more << std::flush; };
+  }
   const std::vector<std::string> samples =
-      generate_text(*checkpoint.model, vocabulary_of(checkpoint), options.prompt,
-                    {.count = options.samples,
-                     .length = sample_length(options.sample_chars, checkpoint.info.corpus,
-                                             checkpoint.info.config.context),
-                     .temperature = options.temperature,
-                     .top_k = options.top_k,
-                     .seed = static_cast<std::uint64_t>(options.seed)});
-  const bool is_judged = options.prompt.empty();
-  console.out << samples_text(samples, is_judged ? checkpoint.info.corpus : "") << std::flush;
+      generate_text(*checkpoint.model, vocabulary, prompt, by_token, text);
+  const std::string corpus = prompt.empty() ? checkpoint.info.corpus : "";
+  console.out << (is_streamed ? "\n\n" + verdict_text(samples, corpus)
+                              : samples_text(samples, corpus))
+              << std::flush;
+  if (!options.log_probs.empty()) write_file(options.log_probs, log_probs);
   return 0;
 }
 

@@ -65,9 +65,11 @@ struct Block : Layer<Block> {
                      .down_init = residual_init,
                      .gelu = config.recompute.gelu ? Output::recomputed : Output::kept});
 
-  Residual forward(const Residual& in) {
+  /// With a cache: of the positions that follow those in it. Without gradients.
+  Residual forward(const Residual& in, const nn::AttentionCache* cache = nullptr) {
     const auto [x, normed_x] = normalize(norm_1, in);
-    const auto [h, normed_h] = normalize(norm_2, {x, attention(normed_x)});
+    const Var attended = cache != nullptr ? attention(normed_x, *cache) : attention(normed_x);
+    const auto [h, normed_h] = normalize(norm_2, {x, attended});
     return {h, mlp(normed_h)};
   }
 
@@ -76,6 +78,9 @@ struct Block : Layer<Block> {
     return norm.add_and_normalize(at.stream, at.branch, config.dropout);
   }
 };
+
+/// What each block keeps of the positions seen so far; the position is the same tensor in all.
+using GptCache = std::vector<nn::AttentionCache>;
 
 struct Gpt : Layer<Gpt> {
   explicit Gpt(const GptConfig& config) : config(config) {}
@@ -98,11 +103,37 @@ struct Gpt : Layer<Gpt> {
   }
 
   /// What the head turns into logits: [batch, time, width].
-  Var features(const Tensor& ids) {
-    Residual x{embed(ids), {}};
-    for (Block* block : blocks)
-      x = config.recompute.block ? recomputed(*block, x) : (*block)(x);
+  Var features(const Tensor& ids, const GptCache& cache = {}) {
+    Residual x{embed(ids, cache), {}};
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      x = !cache.empty()           ? blocks[i](x, &cache[i])
+          : config.recompute.block ? recomputed(blocks[i], x)
+                                   : blocks[i](x);
+    }
     return norm.add_and_normalize(x.stream, x.branch, config.dropout).normalized;
+  }
+
+  /// An empty cache for `batch` sequences of up to config.context tokens.
+  GptCache make_cache(std::int64_t batch) const {
+    const Tensor& table = tokens.weight.value();
+    const Tensor position = zeros({1}, DType::i32, table.device());
+    GptCache cache;
+    for (int i = 0; i < config.layers; ++i) {
+      cache.push_back(
+          {empty({batch, config.context, 2 * config.width}, table.dtype(), table.device()),
+           position});
+    }
+    return cache;
+  }
+
+  /// Logits of the token after the last of ids: [batch, padded_vocab()]. With a cache, ids are
+  /// those that follow what is in it, one for each sequence, or as many as wanted when it is empty;
+  /// it takes them in, and the caller moves its position on. Without gradients.
+  Tensor next_logits(const Tensor& ids, const GptCache& cache = {}) {
+    const Var x = features(ids, cache);
+    const Var last = slice(x, 1, ids.dim(1) - 1, ids.dim(1));
+    const ProfileScope scope("head");
+    return linear(last, tokens.weight).value().reshape({ids.dim(0), config.padded_vocab()});
   }
 
   /// FLOPs that training takes for a token: 6 N + 12 layers * width * context, N without positions
@@ -113,9 +144,11 @@ struct Gpt : Layer<Gpt> {
     return 6 * (parameter_count() - unused) + 12 * config.layers * config.width * config.context;
   }
 
-  Var embed(const Tensor& ids) {
+  Var embed(const Tensor& ids, const GptCache& cache = {}) {
     const ProfileScope scope("embed");
-    const Var places = slice(positions.weight, 0, 0, ids.dim(-1));
+    const bool is_next = !cache.empty() && ids.dim(-1) == 1;
+    const Var places =
+        is_next ? positions(cache.front().position) : slice(positions.weight, 0, 0, ids.dim(-1));
     const Var sum = dropout(tokens(ids) + places);
     return config.wide_residual ? convert(sum, DType::f32) : sum;
   }

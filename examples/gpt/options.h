@@ -76,8 +76,9 @@ struct Options {
   std::string trace = "trace.json", memory = "memory.pickle";
 
   std::int64_t samples = 3, sample_chars = 0, top_k = 0;
-  double temperature = 1.0;
-  std::string prompt, run;
+  double temperature = 1.0, top_p = 1.0, repetition_penalty = 1.0;
+  std::string prompt, prompt_file, log_probs, run;
+  std::vector<std::string> stop;
 
   bool help = false;
 };

@@ -190,7 +190,20 @@ const std::vector<Spec>& specs() {
        kTrain | kSample, &O::temperature, 0, 100},
       {"Samples", "top-k", "N", "draw among the N likeliest tokens; 0: among all", kTrain | kSample,
        &O::top_k},
+      {"Samples", "top-p", "P",
+       "draw among the fewest tokens whose probabilities add up to P; 1: among all",
+       kTrain | kSample, &O::top_p, 0, 1, true},
+      {"Samples", "repetition-penalty", "X",
+       "divides what speaks for a token that is there already; 1: none", kTrain | kSample,
+       &O::repetition_penalty, 0, 100, true},
       {"Samples", "prompt", "TEXT", "what the samples start with", kSample, &O::prompt},
+      {"Samples", "prompt-file", "FILE", "the same from a file; -: from standard input", kSample,
+       &O::prompt_file},
+      {"Samples", "stop", "TEXT...", "a sample ends before the first of these that it writes",
+       kSample, &O::stop},
+      {"Samples", "log-probs", "FILE",
+       "JSON lines to write: every token with the logarithm of its probability", kSample,
+       &O::log_probs},
   };
   return table;
 }

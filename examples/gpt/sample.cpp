@@ -1,51 +1,96 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/sample.h"
 
-#include "core/random.h"
 #include "core/text.h"
 #include "examples/gpt/bpe.h"
+#include "examples/gpt/utf8.h"
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
-#include <limits>
 
 namespace lamina::gpt {
 
 namespace {
 
-/// Contexts grow in steps of this: few shapes of matrix products, and what follows the last token
-/// does not matter to a causal model.
-constexpr std::int64_t kContextStep = 32;
+/// How a sample starts.
+struct Start {
+  std::vector<std::int32_t> tokens;
+  std::string text;  // theirs, without those that are no text
+};
 
-/// Draws with probability proportional to exp(logit / temperature) among the top k.
-std::int32_t draw(std::span<const float> logits, const SampleOptions& options, double uniform) {
-  const auto likeliest = std::max_element(logits.begin(), logits.end());
-  const auto is_nan = [](float logit) { return std::isnan(logit); };
-  const bool has_nan = std::any_of(logits.begin(), logits.end(), is_nan);
-  if (has_nan || !std::isfinite(*likeliest)) {
-    throw Error(cat("sample: the largest logit is ", has_nan ? "nan" : "infinite",
-                    ", expected a finite value (some weights of the model are not finite)"));
+Start start_of(const data::Vocabulary& vocabulary, const std::string& prompt) {
+  if (!prompt.empty()) return {vocabulary.encode(prompt), prompt};
+  if (vocabulary == data::Vocabulary::builtin()) {
+    return {vocabulary.encode(data::Scenes::kPrompt), std::string(data::Scenes::kPrompt)};
   }
-  if (options.temperature <= 0.0) return static_cast<std::int32_t>(likeliest - logits.begin());
-  float least = -std::numeric_limits<float>::infinity();
-  const auto size = static_cast<std::int64_t>(logits.size());
-  if (options.top_k > 0 && options.top_k < size) {
-    std::vector<float> sorted(logits.begin(), logits.end());
-    const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(options.top_k - 1);
-    std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
-    least = *kth;
+  if (vocabulary.bpe() != nullptr && !vocabulary.bpe()->parts().special.empty()) {
+    return {{vocabulary.bpe()->parts().special.front()}, ""};  // the end of another text
   }
-  std::vector<double> cumulative;
-  double sum = 0.0;
-  for (const float logit : logits) {
-    const auto distance = static_cast<double>(logit) - static_cast<double>(*likeliest);
-    if (logit >= least) sum += std::exp(distance / options.temperature);
-    cumulative.push_back(sum);
-  }
-  const auto at = std::upper_bound(cumulative.begin(), cumulative.end(), uniform * sum);
-  return static_cast<std::int32_t>(std::min<std::int64_t>(at - cumulative.begin(), size - 1));
+  if (vocabulary.level() == data::Level::byte) return {vocabulary.encode("\n"), "\n"};
+  const std::vector<std::int32_t> first = {0};  // without a newline: the first symbol
+  return {first, vocabulary.decode(first)};
 }
+
+bool is_special(const data::Vocabulary& vocabulary, std::int32_t token) {
+  if (vocabulary.bpe() == nullptr) return false;
+  const std::vector<std::int32_t>& special = vocabulary.bpe()->parts().special;
+  return std::find(special.begin(), special.end(), token) != special.end();
+}
+
+/// Bytes at the end of `text` that begin a character of UTF-8 without ending it.
+std::size_t unfinished_bytes(std::string_view text) {
+  for (std::size_t count = 1; count <= std::min<std::size_t>(3, text.size()); ++count) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - count]);
+    if (byte >= 0xC0) {
+      const std::size_t wanted = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+      return wanted > count ? count : 0;
+    }
+    if (byte < 0x80) return 0;
+  }
+  return 0;
+}
+
+/// The text of one sample while it is written.
+class TextOfSample {
+ public:
+  TextOfSample(std::string start, const TextOptions& options)
+      : options_(options), text_(std::move(start)), prompt_(text_.size()) {
+    for (const std::string& stop : options.stop)
+      longest_stop_ = std::max(longest_stop_, stop.size());
+  }
+
+  /// false when the sample ends before the end of `more`.
+  bool append(const std::string& more) {
+    const std::size_t overlap = longest_stop_ > 0 ? longest_stop_ - 1 : 0;
+    const std::size_t from = std::max(prompt_, text_.size() - std::min(text_.size(), overlap));
+    text_ += more;
+    std::size_t end = std::string::npos;
+    for (const std::string& stop : options_.stop)
+      end = std::min(end, text_.find(stop, from));
+    if (end != std::string::npos) text_.resize(end);
+    return end == std::string::npos;
+  }
+
+  /// Tells on_text what is certain to stay; with `is_over`, all.
+  void tell(std::size_t sample, bool is_over) {
+    if (!options_.on_text) return;
+    std::size_t end = text_.size();
+    if (!is_over) {
+      const std::size_t held = longest_stop_ > 0 ? longest_stop_ - 1 : 0;
+      end = std::max(std::min(prompt_, end), end - std::min(end, held));
+      end -= unfinished_bytes(std::string_view(text_).substr(0, end));
+    }
+    if (end <= told_) return;
+    options_.on_text(sample, std::string_view(text_).substr(told_, end - told_));
+    told_ = end;
+  }
+
+  const std::string& text() const { return text_; }
+
+ private:
+  const TextOptions& options_;
+  std::string text_;
+  std::size_t prompt_, told_ = 0, longest_stop_ = 0;
+};
 
 }  // namespace
 
@@ -54,59 +99,28 @@ std::int64_t sample_length(std::int64_t asked, const std::string& corpus, std::i
   return corpus.empty() ? 1000 : context - 1;  // the prompt takes one position
 }
 
-std::vector<std::vector<std::int32_t>> generate(Gpt& model, std::span<const std::int32_t> prompt,
-                                                const SampleOptions& options) {
-  if (prompt.empty()) throw Error("sample: the prompt is empty, expected at least one token");
-  const auto count = static_cast<std::size_t>(options.count);
-  std::vector<std::vector<std::int32_t>> samples(count, {prompt.begin(), prompt.end()});
-  if (samples.empty()) return samples;
-  const bool was_training = model.is_training();
-  model.eval();
-  const NoGrad no_grad;
-  const Device device = model.tokens.weight.device();
-  for (std::int64_t step = 0; step < options.length; ++step) {
-    if (options.is_stopped && options.is_stopped()) break;
-    const auto length = static_cast<std::int64_t>(samples.front().size());
-    const std::int64_t seen = std::min(length, model.config.context);
-    const std::int64_t time =
-        std::min((seen + kContextStep - 1) / kContextStep * kContextStep, model.config.context);
-    std::vector<std::int32_t> ids(count * static_cast<std::size_t>(time), 0);
-    for (std::size_t i = 0; i < count; ++i) {
-      std::copy(samples[i].end() - seen, samples[i].end(),
-                ids.begin() + static_cast<std::ptrdiff_t>(i) * time);
-    }
-    const Var logits = model(from_vector(ids, {options.count, time}, device));
-    const Tensor last =
-        logits.value().slice(1, seen - 1, seen).slice(2, 0, model.config.vocab).contiguous();
-    const std::vector<float> values = last.to_vector<float>();
-    const PhiloxRegion region{options.seed, static_cast<std::uint64_t>(step)};
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto vocab = static_cast<std::size_t>(model.config.vocab);
-      const std::span<const float> row = std::span(values).subspan(i * vocab, vocab);
-      samples[i].push_back(draw(row, options, uniform_at(region, i)));
-    }
-  }
-  model.train(was_training);
-  return samples;
-}
-
 std::vector<std::string> generate_text(Gpt& model, const data::Vocabulary& vocabulary,
-                                       const std::string& prompt, const SampleOptions& options) {
-  std::vector<std::int32_t> start = {0};  // without a newline: the first symbol
-  std::size_t hidden = 0;                 // tokens of the start that are no text
-  if (!prompt.empty()) {
-    start = vocabulary.encode(prompt);
-  } else if (vocabulary == data::Vocabulary::builtin()) {
-    start = vocabulary.encode(data::Scenes::kPrompt);
-  } else if (vocabulary.bpe() != nullptr && !vocabulary.bpe()->parts().special.empty()) {
-    start = {vocabulary.bpe()->parts().special.front()};  // the end of another text
-    hidden = start.size();
-  } else if (vocabulary.level() == data::Level::byte) {
-    start = vocabulary.encode("\n");
+                                       const std::string& prompt, const SampleOptions& options,
+                                       const TextOptions& text_options) {
+  if (std::find(text_options.stop.begin(), text_options.stop.end(), "") !=
+      text_options.stop.end()) {
+    throw Error("sample: a stop text is empty, expected some text (it would end every sample)");
   }
+  const Start start = start_of(vocabulary, prompt);
+  std::vector<TextOfSample> samples(static_cast<std::size_t>(options.count),
+                                    TextOfSample(start.text, text_options));
+  SampleOptions by_token = options;
+  by_token.take = [&](std::size_t i, std::int32_t token, float log_prob) {
+    if (is_special(vocabulary, token)) return false;
+    const bool goes_on = samples[i].append(vocabulary.decode({&token, 1}));
+    samples[i].tell(i, !goes_on);
+    return (!options.take || options.take(i, token, log_prob)) && goes_on;
+  };
+  generate(model, start.tokens, by_token);
   std::vector<std::string> texts;
-  for (const auto& tokens : generate(model, start, options)) {
-    texts.push_back(vocabulary.decode(std::span(tokens).subspan(hidden)));
+  for (TextOfSample& sample : samples) {
+    sample.tell(texts.size(), true);
+    texts.push_back(sample.text());
   }
   return texts;
 }
@@ -128,13 +142,19 @@ data::SampleReport judge(const std::vector<std::string>& samples, const std::str
   return all;
 }
 
+std::string heading(std::size_t sample, std::size_t count) {
+  return cat("sample ", sample + 1, " of ", count, "\n\n");
+}
+
+std::string verdict_text(const std::vector<std::string>& samples, const std::string& corpus) {
+  return corpus.empty() || samples.empty() ? "" : judge(samples, corpus).text() + "\n";
+}
+
 std::string samples_text(const std::vector<std::string>& samples, const std::string& corpus) {
   std::string text;
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    text += cat("sample ", i + 1, " of ", samples.size(), "\n\n", samples[i], "\n\n");
-  }
-  if (!corpus.empty() && !samples.empty()) text += judge(samples, corpus).text() + "\n";
-  return text;
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    text += cat(heading(i, samples.size()), samples[i], "\n\n");
+  return text + verdict_text(samples, corpus);
 }
 
 }  // namespace lamina::gpt

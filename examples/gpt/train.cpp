@@ -470,6 +470,8 @@ class Trainer {
            .length = sample_length(options_.sample_chars, options_.corpus, options_.context),
            .temperature = options_.temperature,
            .top_k = options_.top_k,
+           .top_p = options_.top_p,
+           .repetition_penalty = options_.repetition_penalty,
            .seed = static_cast<std::uint64_t>(options_.seed),
            .is_stopped = [this] { return interrupt_.signal() != 0; }});
       if (interrupt_.signal() != 0) return stop();

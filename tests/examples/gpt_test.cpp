@@ -446,36 +446,5 @@ TEST(GptCheckpoint, NamesAnotherOneWhenTheBestIsDamaged) {
   EXPECT_THAT(run({"sample", out}).errors, Not(HasSubstr("is intact")));
 }
 
-TEST(GptSample, FailsWhenTheLogitsAreNotFinite) {
-  seed(9);
-  Gpt model(small_config());
-  model.tokens.weight.value().data<float>()[50 * 32] = std::nanf("");  // one class
-  const std::vector<std::int32_t> prompt = {9};
-  EXPECT_THROW(generate(model, prompt, {.count = 1, .length = 2}), Error);
-}
-
-TEST(GptSample, IsReproducibleAndGoesPastTheContext) {
-  seed(7);
-  Gpt model(small_config());
-  const std::vector<std::int32_t> prompt = {1, 2, 3};
-  SampleOptions options{.count = 2, .length = 40, .temperature = 1.0, .top_k = 0, .seed = 11};
-  const auto first = generate(model, prompt, options);
-  ASSERT_EQ(first.size(), 2U);
-  EXPECT_EQ(first[0].size(), 43U);
-  EXPECT_EQ(first, generate(model, prompt, options));
-  EXPECT_NE(first[0], first[1]);
-  options.seed = 12;
-  EXPECT_NE(first, generate(model, prompt, options));
-}
-
-TEST(GptSample, TopOneIsTheLikeliestToken) {
-  seed(8);
-  Gpt model(small_config());
-  const std::vector<std::int32_t> prompt = {9};
-  const SampleOptions top{.count = 1, .length = 20, .temperature = 1.0, .top_k = 1, .seed = 1};
-  const SampleOptions cold{.count = 1, .length = 20, .temperature = 0.0, .top_k = 0, .seed = 2};
-  EXPECT_EQ(generate(model, prompt, top), generate(model, prompt, cold));
-}
-
 }  // namespace
 }  // namespace lamina::gpt
