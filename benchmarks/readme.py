@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Writes the generated parts of README.md and docs/performance.md: the tables of results from the JSON under
-benchmarks/results, and the example from examples/readme_example/main.cpp. A part is what lies between
-"<!-- NAME, written by benchmarks/readme.py -->" and the next "<!-- end -->".
+"""Writes the generated parts of README.md, docs/performance.md and docs/tutorial.md: tables of results from the JSON
+under benchmarks/results, and programs of examples/ with what they print. A part is what lies between
+"<!-- NAME, written by benchmarks/readme.py -->" and the next "<!-- end -->"; a name with a slash is that of a file.
 
 Usage: python3 benchmarks/readme.py [--check]     --check fails when one of them is not up to date
 """
+import itertools
 import json
 import pathlib
 import re
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from gpt_cases import CASES, TITLES
 from gpt_floor import parts
 
-FILES = ("README.md", "docs/performance.md")
+FILES = ("README.md", "docs/performance.md", "docs/tutorial.md")
 STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_large.json")
 END = "<!-- end -->"
 
@@ -151,22 +152,26 @@ def training_step_floor():
     return table(header, rows)
 
 
-def example():
-    lines = (ROOT / "examples" / "readme_example" / "main.cpp").read_text(encoding="utf-8").splitlines()
-    return "\n".join(["```cpp", *lines[2:], "```"])  # without the licence and the first comment
+def contents(name):
+    """A file as a block, a source without the licence and the comment that opens it."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    if name.endswith(".txt"):
+        return "\n".join(["```", *lines, "```"])
+    return "\n".join(["```cpp", *itertools.dropwhile(lambda line: line.startswith("//"), lines), "```"])
 
 
-PARTS = {"example": example, "results": training, "layer_norm": layer_norm, "training_step": training_step,
+PARTS = {"results": training, "layer_norm": layer_norm, "training_step": training_step,
          "training_step_variants": training_step_variants, "training_step_floor": training_step_floor}
 
 
 def generate(text):
     """A file's text with its parts written anew."""
-    begin = re.compile(r"<!-- (\w+), written by benchmarks/readme.py -->\n")
+    begin = re.compile(r"<!-- ([\w./]+), written by benchmarks/readme.py -->\n")
     pieces = begin.split(text)  # text, name, text, name, text, ...
     new = pieces[0]
     for name, rest in zip(pieces[1::2], pieces[2::2]):
-        new += f"<!-- {name}, written by benchmarks/readme.py -->\n{PARTS[name]()}\n{END}{rest.split(END, 1)[1]}"
+        part = contents(name) if "/" in name else PARTS[name]()
+        new += f"<!-- {name}, written by benchmarks/readme.py -->\n{part}\n{END}{rest.split(END, 1)[1]}"
     return new
 
 
