@@ -131,7 +131,7 @@ struct DTypeOf<std::uint8_t> {
 template <class T>
 inline constexpr DType dtype_of = detail::DTypeOf<T>::kValue;
 
-/// Calls f.operator()<float>() or <double>(): the types that CPU kernels compute in.
+/// Calls `f.operator()<float>()` or `<double>()`: the types that CPU kernels compute in.
 /// Throws DTypeError naming `op` for any other dtype.
 template <class F>
 decltype(auto) dispatch_float(DType dtype, std::string_view op, F&& f) {
@@ -147,7 +147,7 @@ decltype(auto) dispatch_float(DType dtype, std::string_view op, F&& f) {
   }
 }
 
-/// Calls f.operator()<T>() with the host element type of any dtype.
+/// Calls `f.operator()<T>()` with the host element type of any dtype.
 template <class F>
 decltype(auto) dispatch_all(DType dtype, F&& f) {
   switch (dtype) {
