@@ -67,7 +67,7 @@ int main() {
 
   std::mt19937 random(1);
   for (int step = 1; step <= 200; ++step) {
-    std::vector<std::int32_t> ids, targets;  // windows of the text, and the same one further
+    std::vector<std::int32_t> ids, targets;  // windows of the text, and what follows each place
     for (int i = 0; i < kBatch; ++i) {
       const std::size_t begin = random() % (kText.size() - kContext);
       for (std::size_t at = begin; at < begin + kContext; ++at) {
