@@ -139,13 +139,20 @@ void TensorReader::read_index(const std::string& path) {
   }
 }
 
-Tensor TensorReader::read(const std::string& name) const {
+const TensorEntry& TensorReader::entry_of(const std::string& name) const {
   const auto it = entries_.find(name);
-  if (it == entries_.end()) {
-    fail(path_, cat("there is no tensor ", name, ", expected one of the ", entries_.size(),
-                    " that the file holds"));
-  }
-  const TensorEntry& entry = it->second;
+  if (it != entries_.end()) return it->second;
+  fail(path_, cat("there is no tensor ", name, ", expected one of the ", entries_.size(),
+                  " that the file holds"));
+}
+
+const std::string& TensorReader::file_of(const std::string& name) const {
+  (void)entry_of(name);
+  return files_[places_.at(name).first].path();
+}
+
+Tensor TensorReader::read(const std::string& name) const {
+  const TensorEntry& entry = entry_of(name);
   const auto& [file, data_start] = places_.at(name);
   const std::string& path = files_[file].path();
   const std::optional<DType> dtype = find_format_dtype(entry.dtype)->dtype;

@@ -43,6 +43,9 @@ class TensorReader {
   /// By name; of several files, those that the index names.
   const std::map<std::string, TensorEntry>& entries() const { return entries_; }
 
+  /// The path of the file that holds a tensor. Throws Error for an unknown name.
+  const std::string& file_of(const std::string& name) const;
+
   /// Of the file; empty for an index.
   const Metadata& metadata() const { return metadata_; }
 
@@ -53,6 +56,7 @@ class TensorReader {
  private:
   void add_file(const std::string& path);
   void read_index(const std::string& path);
+  const TensorEntry& entry_of(const std::string& name) const;
 
   std::string path_;
   std::map<std::string, TensorEntry> entries_;

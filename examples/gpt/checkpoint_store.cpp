@@ -44,20 +44,15 @@ std::string hex(std::uint32_t checksum) {
   return text.str();
 }
 
-struct FileSum {
-  std::string checksum;
-  std::uint64_t bytes = 0;
-};
-
-FileSum sum_of(const CheckpointFile& file) {
+FileRecord record_of(const CheckpointFile& file) {
   Crc32c crc;
-  FileSum sum;
+  FileRecord record{.name = file.name, .checksum = "", .bytes = 0};
   for (const std::string_view piece : file.pieces) {
     crc.add(piece);
-    sum.bytes += piece.size();
+    record.bytes += piece.size();
   }
-  sum.checksum = hex(crc.value());
-  return sum;
+  record.checksum = hex(crc.value());
+  return record;
 }
 
 std::string first_line(std::int64_t step) {
@@ -68,28 +63,25 @@ std::string first_line(std::int64_t step) {
 std::string manifest_of(std::int64_t step, std::span<const CheckpointFile> files) {
   std::string text = first_line(step);
   for (const CheckpointFile& file : files) {
-    const FileSum sum = sum_of(file);
-    text += cat(sum.checksum, " ", sum.bytes, " ", file.name, "\n");
+    const FileRecord record = record_of(file);
+    text += cat(record.checksum, " ", record.bytes, " ", record.name, "\n");
   }
   return cat(text, hex(crc32c(text)), "\n");
 }
 
-/// The files of a manifest by name; nothing when it is not one, to the bit, of this step.
-std::optional<std::vector<std::pair<std::string, FileSum>>> parse_manifest(std::int64_t step,
-                                                                           std::string_view text) {
+}  // namespace
+
+std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::string_view text) {
   if (text.size() < kChecksumLine) return std::nullopt;
   const std::string_view lines = text.substr(0, text.size() - kChecksumLine);
   if (text.substr(lines.size()) != cat(hex(crc32c(lines)), "\n")) return std::nullopt;
   if (!lines.starts_with(first_line(step))) return std::nullopt;
   std::istringstream rest(std::string(lines.substr(first_line(step).size())));
-  std::vector<std::pair<std::string, FileSum>> files;
-  FileSum sum;
-  for (std::string name; rest >> sum.checksum >> sum.bytes >> name;)
-    files.emplace_back(name, sum);
+  std::vector<FileRecord> files;
+  for (FileRecord file; rest >> file.checksum >> file.bytes >> file.name;)
+    files.push_back(file);
   return files;
 }
-
-}  // namespace
 
 CheckpointStore::CheckpointStore(Disk& disk, fs::path directory)
     : disk_(&disk), directory_(std::move(directory)) {}
@@ -106,15 +98,19 @@ std::vector<std::int64_t> CheckpointStore::steps() const {
   return steps;
 }
 
+std::optional<std::vector<FileRecord>> CheckpointStore::files(std::int64_t step) const {
+  std::string text;
+  disk_->read(path_of(step) / kManifest, [&](std::string_view bytes) { text += bytes; });
+  return parse_manifest(step, text);
+}
+
 std::string CheckpointStore::fault(std::int64_t step,
                                    std::span<const std::string_view> only) const {
   const fs::path path = path_of(step);
   try {
-    std::string text;
-    disk_->read(path / kManifest, [&](std::string_view bytes) { text += bytes; });
-    const auto files = parse_manifest(step, text);
-    if (!files) return cat((path / kManifest).string(), " is damaged");
-    for (const auto& [name, expected] : *files) {
+    const auto records = files(step);
+    if (!records) return cat((path / kManifest).string(), " is damaged");
+    for (const auto& [name, checksum, expected_bytes] : *records) {
       if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
       Crc32c crc;
       std::uint64_t size = 0;
@@ -122,12 +118,12 @@ std::string CheckpointStore::fault(std::int64_t step,
         crc.add(bytes);
         size += bytes.size();
       });
-      if (size != expected.bytes) {
-        return cat((path / name).string(), " has ", size, " bytes, expected ", expected.bytes);
+      if (size != expected_bytes) {
+        return cat((path / name).string(), " has ", size, " bytes, expected ", expected_bytes);
       }
-      if (hex(crc.value()) != expected.checksum) {
+      if (hex(crc.value()) != checksum) {
         return cat((path / name).string(), " has the checksum ", hex(crc.value()), ", expected ",
-                   expected.checksum);
+                   checksum);
       }
     }
   } catch (const Error& error) {

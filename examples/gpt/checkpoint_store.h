@@ -31,6 +31,16 @@ struct CheckpointFile {
   std::vector<std::string_view> pieces;
 };
 
+/// What a MANIFEST says of a file.
+struct FileRecord {
+  std::string name, checksum;  // CRC-32C in hexadecimal
+  std::uint64_t bytes = 0;
+};
+
+/// The files that the text of a MANIFEST names; nothing when it is not one, to the bit, of this
+/// step.
+std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::string_view text);
+
 /// One writer at a time; the run's lock sees to that. All throw the Error of the disk.
 class CheckpointStore {
  public:
@@ -42,6 +52,9 @@ class CheckpointStore {
 
   /// Steps that have a directory, the newest first. They need not be intact.
   std::vector<std::int64_t> steps() const;
+
+  /// What its MANIFEST says; nothing when it is damaged. Throws Error when it cannot be read.
+  std::optional<std::vector<FileRecord>> files(std::int64_t step) const;
 
   /// What is wrong with a checkpoint, with the name of the file; empty when it is intact. Reads all
   /// of it, or MANIFEST and the files `only`.

@@ -6,6 +6,7 @@
 #include "examples/gpt/doctor.h"
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/hugging_face_commands.h"
+#include "examples/gpt/inspect.h"
 #include "examples/gpt/log.h"
 #include "examples/gpt/options.h"
 #include "examples/gpt/prepare.h"
@@ -33,7 +34,8 @@ constexpr const char* kUsage =
     "  tokenizer  make a byte-pair tokenizer from your own text\n"
     "  prepare    make a directory of tokens from your own text, for large ones\n"
     "  import     read a GPT-2 of Hugging Face's transformers, to train, sample or evaluate it\n"
-    "  export     write a trained model for transformers\n\n"
+    "  export     write a trained model for transformers\n"
+    "  inspect    say what files and directories are and what is in them\n\n"
     "lamina-gpt COMMAND --help lists the options of a command; --version prints the version.\n";
 
 Checkpoint load_run(const Options& options, Command command) {
@@ -194,6 +196,8 @@ int dispatch(std::span<const std::string> arguments, Console& console) {
       return import_model(options, console);
     case Command::export_gpt2:
       return export_model(options, console);
+    case Command::inspect:
+      return inspect(options, console);
   }
   return 1;
 }

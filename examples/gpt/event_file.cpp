@@ -55,6 +55,20 @@ std::string event(double wall_seconds) {
   return to;
 }
 
+constexpr std::size_t kLengthBytes = 8, kChecksumBytes = 4,
+                      kHeadBytes = kLengthBytes + kChecksumBytes;
+
+std::uint64_t fixed_at(std::string_view bytes, std::size_t at, std::size_t size) {
+  std::uint64_t value = 0;
+  for (std::size_t i = size; i-- > 0;)
+    value = value << 8U | static_cast<unsigned char>(bytes[at + i]);
+  return value;
+}
+
+bool is_checked(std::string_view data, std::string_view checksum) {
+  return fixed_at(checksum, 0, kChecksumBytes) == masked_crc(data);
+}
+
 std::string framed(std::string_view data) {
   std::string length, record;
   put_fixed(length, data.size(), 8);
@@ -97,6 +111,43 @@ std::string event_record(double wall_seconds, std::int64_t step, std::span<const
   put_varint(data, static_cast<std::uint64_t>(step));
   put_bytes(data, 5, summary);
   return framed(data);
+}
+
+bool begins_with_record(std::string_view bytes) {
+  return bytes.size() >= kHeadBytes &&
+         is_checked(bytes.substr(0, kLengthBytes), bytes.substr(kLengthBytes));
+}
+
+EventRecords scan_records(std::string_view bytes, bool with_data) {
+  EventRecords records;
+  const std::size_t size = bytes.size();
+  while (!bytes.empty()) {
+    const auto fail = [&](std::string_view what) {
+      records.fault = cat("record ", records.count, " (byte ", size - bytes.size(),
+                          "): the checksum of its ", what, " is wrong");
+      records.cut_off = 0;
+    };
+    records.cut_off = bytes.size();
+    if (bytes.size() < kHeadBytes) return records;
+    if (!begins_with_record(bytes)) {
+      fail("length");
+      return records;
+    }
+    const std::uint64_t length = fixed_at(bytes, 0, kLengthBytes);
+    if (bytes.size() - kHeadBytes < kChecksumBytes ||
+        length > bytes.size() - kHeadBytes - kChecksumBytes) {
+      return records;
+    }
+    const std::size_t end = kHeadBytes + length;
+    if (with_data && !is_checked(bytes.substr(kHeadBytes, length), bytes.substr(end))) {
+      fail("data");
+      return records;
+    }
+    bytes.remove_prefix(end + kChecksumBytes);
+    ++records.count;
+  }
+  records.cut_off = 0;
+  return records;
 }
 
 EventFile::EventFile(const std::filesystem::path& directory)

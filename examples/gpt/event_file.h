@@ -8,6 +8,7 @@
 #include <fstream>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lamina::gpt {
 
@@ -18,6 +19,19 @@ struct Scalar {
 
 /// One record: length, its checksum, the Event, its checksum.
 std::string event_record(double wall_seconds, std::int64_t step, std::span<const Scalar> scalars);
+
+/// What a file of records holds.
+struct EventRecords {
+  std::uint64_t count = 0;
+  std::uint64_t cut_off = 0;  // bytes at the end that are no whole record, as after a kill
+  std::string fault;          // the first wrong checksum, behind which nothing is counted
+};
+
+/// Whether a file begins with the length of a record and its checksum.
+bool begins_with_record(std::string_view bytes);
+
+/// Looks at the checksums of lengths, and at those of the data if `with_data`.
+EventRecords scan_records(std::string_view bytes, bool with_data);
 
 /// Written through at once, so that a run that dies leaves every record.
 class EventFile {

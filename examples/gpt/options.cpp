@@ -32,6 +32,13 @@ bool takes_run(Command command) {
          command == Command::import_gpt2 || command == Command::export_gpt2;
 }
 
+/// What stands after the command in its usage.
+std::string_view operand_of(Command command) {
+  if (command == Command::inspect) return " FILE...";
+  if (command == Command::import_gpt2) return " DIR";
+  return takes_run(command) ? " RUN" : "";
+}
+
 std::vector<std::string_view> names_of(Command command) {
   std::vector<std::string_view> names = {"help"};
   for (const Spec& spec : specs()) {
@@ -174,6 +181,8 @@ std::string_view about(Command command) {
       return "Makes a byte-pair tokenizer from texts, as a tokenizer.json.";
     case Command::prepare:
       return "Makes a directory of tokens from texts, for train --data, nanoGPT and llm.c.";
+    case Command::inspect:
+      return "Says what files and directories are and what is in them.";
     case Command::import_gpt2:
       return "Reads the directory of a GPT-2 that transformers wrote.";
     case Command::export_gpt2:
@@ -205,8 +214,7 @@ std::string default_text(Command command, const Spec& spec) {
 }
 
 cxxopts::Options parser_of(Command command) {
-  const char* const source = command == Command::import_gpt2 ? " DIR" : " RUN";
-  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), takes_run(command) ? source : ""),
+  cxxopts::Options parser(cat("lamina-gpt ", name_of(command), operand_of(command)),
                           std::string(about(command)));
   parser.custom_help("[OPTIONS]");
   parser.set_width(100);
@@ -279,6 +287,10 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
         const std::string name = word.substr(is_long ? 2 : 1);
         find_spec(command, name.substr(0, name.find('=')), is_long ? "--" : "-");
         throw UsageError(cat("unknown option ", word, ", expected --", name));
+      }
+      if (command == Command::inspect) {
+        options.files.push_back(word);
+        continue;
       }
       if (!takes_run(command) || !options.run.empty()) {
         throw UsageError(cat("unexpected argument \"", word, "\" of ", name_of(command),
@@ -472,6 +484,8 @@ std::string_view name_of(Command command) {
       return "tokenizer";
     case Command::prepare:
       return "prepare";
+    case Command::inspect:
+      return "inspect";
     case Command::import_gpt2:
       return "import";
     case Command::export_gpt2:
@@ -481,19 +495,19 @@ std::string_view name_of(Command command) {
 }
 
 Command parse_command(std::string_view name) {
-  constexpr std::array kCommands = {Command::train,      Command::sample,  Command::eval,
-                                    Command::doctor,     Command::profile, Command::report,
-                                    Command::tokenizer,  Command::prepare, Command::import_gpt2,
-                                    Command::export_gpt2};
+  constexpr std::array kCommands = {Command::train,       Command::sample,  Command::eval,
+                                    Command::doctor,      Command::profile, Command::report,
+                                    Command::tokenizer,   Command::prepare, Command::import_gpt2,
+                                    Command::export_gpt2, Command::inspect};
   std::vector<std::string_view> names;
   for (const Command command : kCommands) {
     if (name_of(command) == name) return command;
     names.push_back(name_of(command));
   }
-  throw UsageError(cat(
-      "unknown command \"", name,
-      "\", expected train, sample, eval, doctor, profile, report, tokenizer, prepare, import or ",
-      "export", suggestion(name, names)));
+  throw UsageError(
+      cat("unknown command \"", name,
+          "\", expected train, sample, eval, doctor, profile, report, tokenizer, prepare, import, ",
+          "export or inspect", suggestion(name, names)));
 }
 
 Options parse_options(Command command, std::span<const std::string> arguments) {

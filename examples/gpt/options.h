@@ -33,7 +33,8 @@ enum class Command : unsigned {
   tokenizer = 64,
   import_gpt2 = 128,  // called import, export
   export_gpt2 = 256,
-  prepare = 512
+  prepare = 512,
+  inspect = 1024
 };
 
 struct Options {
@@ -79,6 +80,9 @@ struct Options {
   double temperature = 1.0, top_p = 1.0, repetition_penalty = 1.0;
   std::string prompt, prompt_file, log_probs, run;
   std::vector<std::string> stop;
+
+  std::vector<std::string> files;  // of inspect
+  bool check = false, json = false;
 
   bool help = false;
 };

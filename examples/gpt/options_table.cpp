@@ -19,6 +19,7 @@ constexpr unsigned kTokenizer = static_cast<unsigned>(Command::tokenizer);
 constexpr unsigned kImport = static_cast<unsigned>(Command::import_gpt2);
 constexpr unsigned kExport = static_cast<unsigned>(Command::export_gpt2);
 constexpr unsigned kPrepare = static_cast<unsigned>(Command::prepare);
+constexpr unsigned kInspect = static_cast<unsigned>(Command::inspect);
 constexpr unsigned kStep = kTrain | kProfile;  // what a training step depends on
 constexpr unsigned kAll = kStep | kSample | kEval | kDoctor;
 
@@ -204,6 +205,9 @@ const std::vector<Spec>& specs() {
       {"Samples", "log-probs", "FILE",
        "JSON lines to write: every token with the logarithm of its probability", kSample,
        &O::log_probs},
+      {"", "check", "", "read everything and compare the checksums that are there", kInspect,
+       &O::check},
+      {"", "json", "", "a JSON object for each FILE, on a line of its own", kInspect, &O::json},
   };
   return table;
 }

@@ -22,22 +22,6 @@ const Json& member(const Json& object, std::string_view key) {
   return object.is_object() && at != object.end() ? *at : null;
 }
 
-/// The objects of a .jsonl file; other lines are counted.
-std::vector<Json> read_lines(const fs::path& path, std::size_t& left_out) {
-  std::vector<Json> records;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty()) continue;
-    Json record = Json::parse(line, nullptr, false);
-    if (record.is_object()) {
-      records.push_back(std::move(record));
-    } else {
-      ++left_out;
-    }
-  }
-  return records;
-}
-
 EvalRecord eval_record(const Json& from) {
   EvalRecord record{.step = number_at(from, "step"),
                     .loss = number_at(from, "val_loss"),
@@ -96,6 +80,21 @@ std::string text_at(const Json& object, std::string_view key) {
   return value.is_string() ? value.get<std::string>() : "";
 }
 
+std::size_t for_each_record(const fs::path& path, const std::function<void(Json&)>& take) {
+  std::size_t left_out = 0;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty()) continue;
+    Json record = Json::parse(line, nullptr, false);
+    if (record.is_object()) {
+      take(record);
+    } else {
+      ++left_out;
+    }
+  }
+  return left_out;
+}
+
 RunRecord read_run(const fs::path& directory) {
   const fs::path log = directory / "log.jsonl";
   std::error_code error;
@@ -105,7 +104,7 @@ RunRecord read_run(const fs::path& directory) {
   }
   RunRecord run;
   run.name = fs::weakly_canonical(directory, error).filename().string();
-  for (Json& record : read_lines(log, run.lines_left_out)) {
+  run.lines_left_out += for_each_record(log, [&](Json& record) {
     const std::string event = text_at(record, "event");
     if (event == "start") {
       run.start = std::move(record);
@@ -121,10 +120,10 @@ RunRecord read_run(const fs::path& directory) {
     } else if (event == "end" || event == "stop" || event == "error") {
       run.end = std::move(record);
     }
-  }
-  for (const Json& record : read_lines(directory / "profile.jsonl", run.lines_left_out)) {
+  });
+  run.lines_left_out += for_each_record(directory / "profile.jsonl", [&](const Json& record) {
     run.profile.push_back(profile_of(record));
-  }
+  });
   run.config = Json::parse(text_of(directory / "config.json"), nullptr, false);
   if (!run.config.is_object()) run.config = nullptr;
   run.samples = text_of(directory / "samples.txt");

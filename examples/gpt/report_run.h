@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -52,6 +53,11 @@ struct RunRecord {
   std::string samples;
   std::size_t lines_left_out = 0;  // of the two .jsonl files: not JSON objects, as after a kill
 };
+
+/// Hands over the objects of a .jsonl file, line by line. Returns how many other lines there are; 0
+/// without a file.
+std::size_t for_each_record(const std::filesystem::path& path,
+                            const std::function<void(nlohmann::json&)>& take);
 
 /// Throws Error when `directory` has no log.jsonl that can be read.
 RunRecord read_run(const std::filesystem::path& directory);

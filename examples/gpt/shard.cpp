@@ -18,6 +18,14 @@ constexpr std::int32_t kMagic16 = 20240520, kVersion16 = 1;  // llm.c, GPT-2
 constexpr std::int32_t kMagic32 = 20240801, kVersion32 = 7;  // llm.c, llama 3
 
 using Header = std::array<std::int32_t, kShardHeaderBytes / sizeof(std::int32_t)>;
+using HeaderBegin = std::array<std::int32_t, 3>;  // magic, version, tokens
+
+/// Zeros of a file that is shorter.
+HeaderBegin header_begin(std::string_view bytes) {
+  HeaderBegin begin{};
+  if (bytes.size() >= sizeof begin) std::memcpy(begin.data(), bytes.data(), sizeof begin);
+  return begin;
+}
 
 }  // namespace
 
@@ -32,17 +40,20 @@ std::string shard_header(std::uint64_t tokens, std::size_t id_bytes) {
   return {reinterpret_cast<const char*>(header.data()), sizeof header};
 }
 
+bool has_shard_header(std::string_view bytes) {
+  const std::int32_t magic = header_begin(bytes)[0];
+  return magic == kMagic16 || magic == kMagic32;
+}
+
 ShardLayout shard_layout(std::string_view bytes, const std::string& path) {
   const auto fail = [&](const std::string& what) { throw Error(cat("data: ", path, ": ", what)); };
-  std::array<std::int32_t, 3> begin{};
-  if (bytes.size() >= sizeof begin) std::memcpy(begin.data(), bytes.data(), sizeof begin);
-  const auto [magic, version, tokens] = begin;
-  if (magic != kMagic16 && magic != kMagic32) {
+  if (!has_shard_header(bytes)) {
     if (bytes.empty() || bytes.size() % 2 != 0) {
       fail(cat(bytes.size(), " bytes, expected uint16 ids (nanoGPT) or a header of llm.c"));
     }
     return {.start = 0, .id_bytes = 2, .tokens = bytes.size() / 2};
   }
+  const auto [magic, version, tokens] = header_begin(bytes);
   const std::int32_t expected = magic == kMagic16 ? kVersion16 : kVersion32;
   if (version != expected) {
     fail(cat("version ", version, " of llm.c's format, expected ", expected));

@@ -33,6 +33,9 @@ std::size_t id_bytes(std::int64_t vocabulary_size);
 /// llm.c's header of so many tokens.
 std::string shard_header(std::uint64_t tokens, std::size_t id_bytes);
 
+/// Whether the file begins as llm.c's do, whatever follows.
+bool has_shard_header(std::string_view bytes);
+
 /// Reads the header, if there is one. Throws Error that begins with `path` when the size of the
 /// file is not what it should be.
 ShardLayout shard_layout(std::string_view bytes, const std::string& path);
