@@ -121,7 +121,8 @@ Document describe_options(const Subject& subject) {
 }
 
 Document describe_state(const Subject& subject) {
-  return Document(to_json(read_state(subject.path())));
+  Document state = to_json(read_state(subject.path()));
+  return state;
 }
 
 Document describe_manifest(const Subject& subject) {
