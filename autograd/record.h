@@ -91,7 +91,7 @@ void ask_for_column_sum(const Var& output);
 /// had run keep their gradients: call zero_grad() before going on.
 void backward(const Var& loss);
 
-/// The same from a value of any shape, with its gradient given.
+/// The same from a value of any shape, with its gradient given: of a loss, what scales it.
 void backward(const Var& value, const Tensor& grad);
 
 /// Gradients are not recorded in this thread while one of these lives.

@@ -26,6 +26,22 @@ double learning_rate(const Schedule& schedule, std::int64_t step) {
   return floor + (peak - floor) * left;
 }
 
+/// For the next step, after grad_scale is known.
+void update_loss_scale(const LossScale& options, StepState& state) {
+  if (state.grad_scale == 0.0F) {
+    const float smaller = std::max(state.loss_scale * options.backoff, 1.0F);
+    state.skipped_in_a_row = smaller < state.loss_scale ? 0 : state.skipped_in_a_row + 1;
+    state.loss_scale = smaller;
+    state.updates_in_a_row = 0;
+    return;
+  }
+  state.skipped_in_a_row = 0;
+  if (++state.updates_in_a_row < options.interval) return;
+  const float larger = state.loss_scale * options.growth;
+  if (std::isfinite(larger)) state.loss_scale = larger;
+  state.updates_in_a_row = 0;
+}
+
 /// l2 norm; the squares of a chunk are summed in T, the chunks in double.
 template <class T>
 double norm_of(const Flat& grads, double* partials) {
@@ -95,8 +111,9 @@ std::int64_t workspace_bytes(const BeginStep& args, CpuStream) {
 void run(const BeginStep& args, CpuStream) {
   StepState state;
   std::memcpy(&state, args.state.data, sizeof(state));
+  const double scale = static_cast<double>(args.scale) / static_cast<double>(state.loss_scale);
   const double norm = dispatch_float(args.grads.dtype, args.kName, [&]<class T>() {
-    return static_cast<double>(args.scale) * norm_of<T>(args.grads, args.workspace.as<double>());
+    return scale * norm_of<T>(args.grads, args.workspace.as<double>());
   });
   state.grad_norm = static_cast<float>(norm);
   state.lr = static_cast<float>(learning_rate(args.schedule, state.step));
@@ -105,17 +122,16 @@ void run(const BeginStep& args, CpuStream) {
     const double clip = args.max_norm > 0.0F && norm > args.max_norm
                             ? static_cast<double>(args.max_norm) / norm
                             : 1.0;
-    state.grad_scale = static_cast<float>(static_cast<double>(args.scale) * clip);
+    state.grad_scale = static_cast<float>(scale * clip);
     ++state.updates;
-    state.skipped_in_a_row = 0;
     const auto updates = static_cast<double>(state.updates);
     state.bias_correction_1 = static_cast<float>(1.0 - std::pow(double{args.beta1}, updates));
     state.bias_correction_2 = static_cast<float>(1.0 - std::pow(double{args.beta2}, updates));
   } else {
     state.grad_scale = 0.0F;
     ++state.skipped;
-    ++state.skipped_in_a_row;
   }
+  update_loss_scale(args.loss_scale, state);
   std::memcpy(args.state.data, &state, sizeof(state));
 }
 

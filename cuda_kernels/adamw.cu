@@ -75,7 +75,24 @@ __device__ double power(double base, std::int64_t exponent) {
 struct StepOptions {
   float scale, max_norm, beta1, beta2;
   Schedule schedule;
+  LossScale loss_scale;
 };
+
+/// For the next step, after grad_scale is known.
+__device__ void update_loss_scale(const LossScale& options, StepState& state) {
+  if (state.grad_scale == 0.0F) {
+    const float smaller = fmaxf(state.loss_scale * options.backoff, 1.0F);
+    state.skipped_in_a_row = smaller < state.loss_scale ? 0 : state.skipped_in_a_row + 1;
+    state.loss_scale = smaller;
+    state.updates_in_a_row = 0;
+    return;
+  }
+  state.skipped_in_a_row = 0;
+  if (++state.updates_in_a_row < options.interval) return;
+  const float larger = state.loss_scale * options.growth;
+  if (isfinite(larger)) state.loss_scale = larger;
+  state.updates_in_a_row = 0;
+}
 
 __global__ void __launch_bounds__(kNormBlocks)
     begin_step(const float* __restrict__ parts, int count, StepState* __restrict__ state,
@@ -90,16 +107,16 @@ __global__ void __launch_bounds__(kNormBlocks)
   }
   if (thread != 0) return;
   StepState next = *state;
-  const double norm = static_cast<double>(options.scale) * sqrt(sums[0]);
+  const double scale = static_cast<double>(options.scale) / static_cast<double>(next.loss_scale);
+  const double norm = scale * sqrt(sums[0]);
   next.grad_norm = static_cast<float>(norm);
   next.lr = static_cast<float>(learning_rate(options.schedule, next.step));
   ++next.step;
   if (isfinite(next.grad_norm)) {
     const double max_norm = options.max_norm;
     const double clip = max_norm > 0.0 && norm > max_norm ? max_norm / norm : 1.0;
-    next.grad_scale = static_cast<float>(static_cast<double>(options.scale) * clip);
+    next.grad_scale = static_cast<float>(scale * clip);
     ++next.updates;
-    next.skipped_in_a_row = 0;
     next.bias_correction_1 =
         static_cast<float>(1.0 - power(static_cast<double>(options.beta1), next.updates));
     next.bias_correction_2 =
@@ -107,8 +124,8 @@ __global__ void __launch_bounds__(kNormBlocks)
   } else {
     next.grad_scale = 0.0F;
     ++next.skipped;
-    ++next.skipped_in_a_row;
   }
+  update_loss_scale(options.loss_scale, next);
   *state = next;
 }
 
@@ -182,7 +199,7 @@ void run(const BeginStep& args, CudaStream stream) {
   });
   begin_step<<<1, kNormBlocks, 0, stream.handle>>>(
       parts, static_cast<int>(blocks), args.state.as<StepState>(),
-      {args.scale, args.max_norm, args.beta1, args.beta2, args.schedule});
+      {args.scale, args.max_norm, args.beta1, args.beta2, args.schedule, args.loss_scale});
 }
 
 void run(const AdamW& args, CudaStream stream) {

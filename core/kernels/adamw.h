@@ -22,11 +22,13 @@ struct StepState {
   float grad_scale = 1.0F;         // what gradients are multiplied by: the clip factor, 0 = skip
   float bias_correction_1 = 1.0F;  // 1 - beta1^updates
   float bias_correction_2 = 1.0F;
-  std::int32_t skipped_in_a_row = 0;  // up to now
+  float loss_scale = 1.0F;            // what the loss of the next step is multiplied by
+  std::int32_t updates_in_a_row = 0;  // since loss_scale has changed, or a step was skipped
+  std::int32_t skipped_in_a_row = 0;  // up to now, where no smaller loss_scale was left to try
 };
 
 // No byte without a value: checkpoints of equal runs are equal.
-static_assert(sizeof(StepState) == 3 * sizeof(std::int64_t) + 6 * sizeof(float));
+static_assert(sizeof(StepState) == 3 * sizeof(std::int64_t) + 8 * sizeof(float));
 
 enum class ScheduleKind : std::uint8_t { constant, linear, cosine };
 
@@ -41,9 +43,23 @@ struct Schedule {
   std::int64_t total = 0;   // steps; unused by constant
 };
 
-/// Gradient norm, clip factor, learning rate and bias corrections of this step, in `state`.
-/// grad_norm = scale * l2 norm of all gradients; grad_scale = scale * min(1, max_norm / grad_norm),
-/// 0 when the norm is not finite. Summed in a fixed order.
+/// How StepState::loss_scale changes: a step whose gradient norm is not finite multiplies it by
+/// `backoff`, down to 1; `interval` steps without one in a row multiply it by `growth`, as long as
+/// that is finite. By default it stays as it is. The algorithm is that of PyTorch's GradScaler,
+/// https://docs.pytorch.org/docs/stable/amp.html, but for the least scale.
+struct LossScale {
+  float initial =
+      1.0F;  // powers of two change no bit of a gradient that neither over- nor underflows
+  float growth = 1.0F;
+  float backoff = 1.0F;
+  std::int32_t interval = 2000;  // steps
+};
+
+/// Gradient norm, clip factor, learning rate, bias corrections and loss scale, in `state`. The
+/// gradients are those of the loss times loss_scale, which is taken out with the other factors:
+/// grad_norm = scale / loss_scale * l2 norm of all gradients;
+/// grad_scale = scale / loss_scale * min(1, max_norm / grad_norm), 0 when the norm is not finite.
+/// Then loss_scale becomes that of the next step. Summed in a fixed order.
 struct BeginStep {
   static constexpr std::string_view kName = "begin_step";
   Flat grads;      // [n], f32 (f64 for f64), in
@@ -52,7 +68,8 @@ struct BeginStep {
   float max_norm;  // <= 0: no clipping
   float beta1, beta2;
   Schedule schedule;
-  Flat workspace;  // u8, workspace_bytes() long
+  LossScale loss_scale = {};  // `initial` is not read: that is for the first StepState
+  Flat workspace;             // u8, workspace_bytes() long
 
   Cost cost() const { return {.bytes = bytes_of(grads), .flops = 2 * grads.size}; }
 };

@@ -6,6 +6,8 @@
 #include "core/profile_scope.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <set>
 #include <string_view>
@@ -29,6 +31,14 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
   if (!is_decay_rate(options.beta1) || !is_decay_rate(options.beta2) || !(options.eps >= 0.0F)) {
     throw Error(cat("adamw: beta1 ", options.beta1, ", beta2 ", options.beta2, ", eps ",
                     options.eps, ", expected betas in [0, 1) and eps of at least 0"));
+  }
+  const kernels::LossScale& scale = options.loss_scale;
+  if (!(scale.initial >= 1.0F && std::isfinite(scale.initial) && scale.growth >= 1.0F &&
+        scale.backoff > 0.0F && scale.backoff <= 1.0F && scale.interval >= 1)) {
+    throw Error(cat("adamw: loss_scale has initial ", scale.initial, ", growth ", scale.growth,
+                    ", backoff ", scale.backoff, ", interval ", scale.interval,
+                    ", expected initial and growth of at least 1, backoff in (0, 1] and interval "
+                    "of at least 1"));
   }
   const Tensor& first = parameters.front()->value();
   std::set<const GradState*> seen;
@@ -78,7 +88,7 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
   const ProfileScope named("optimizer");
   if (sums != first.dtype()) master_ = weights_.to(sums);
 
-  const kernels::StepState initial;
+  const kernels::StepState initial{.loss_scale = options.loss_scale.initial};
   std::vector<std::uint8_t> bytes(sizeof initial);
   std::memcpy(bytes.data(), &initial, sizeof initial);
   state_ = from_vector(bytes, {static_cast<std::int64_t>(bytes.size())}, device);
@@ -97,6 +107,7 @@ void AdamW::step(float grad_scale) {
                            .beta1 = options_.beta1,
                            .beta2 = options_.beta2,
                            .schedule = options_.schedule,
+                           .loss_scale = options_.loss_scale,
                            .workspace = {}};
   const Tensor workspace = empty({workspace_bytes_of(stream, begin)}, DType::u8, weights_.device());
   begin.workspace = flat(workspace);
@@ -112,6 +123,12 @@ void AdamW::step(float grad_scale) {
                                 .beta2 = options_.beta2,
                                 .eps = options_.eps,
                                 .weight_decay = options_.weight_decay});
+}
+
+Tensor AdamW::loss_scale() const {
+  constexpr std::size_t kOffset = offsetof(kernels::StepState, loss_scale);
+  static_assert(kOffset % sizeof(float) == 0);
+  return {state_.storage(), kOffset / sizeof(float), {}, {}, DType::f32};
 }
 
 void AdamW::refresh_master() const {

@@ -19,7 +19,15 @@ struct AdamWOptions {
   float eps = 1e-8F;
   float weight_decay = 0.01F;  // of parameters with two or more dimensions; the others have none
   float max_norm = 0.0F;       // of all gradients together; 0: no clipping
+  kernels::LossScale loss_scale = {};  // dynamic_loss_scale() for f16
 };
+
+/// Keeps gradients in f16 where its numbers are, 6e-8 to 65504, with the constants of PyTorch's
+/// GradScaler. The first steps are skipped while the scale comes down to what the model can bear.
+/// Goes with backward(loss, optimizer.loss_scale()).
+constexpr kernels::LossScale dynamic_loss_scale() {
+  return {.initial = 65536.0F, .growth = 2.0F, .backoff = 0.5F, .interval = 2000};
+}
 
 /// Bytes.
 struct AdamWMemory {
@@ -38,9 +46,17 @@ class AdamW {
   AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options);
 
   /// One update from the gradients present; parameters without a gradient count as zero gradient.
-  /// Gradients are multiplied by `grad_scale` first: 1 / n after n accumulated backward passes.
-  /// A gradient norm that is not finite leaves everything as it is and is counted as skipped.
+  /// Gradients are multiplied by `grad_scale` first: 1 / n after n accumulated backward passes; and
+  /// divided by the loss scale, in the same multiplication, so that norm and clipping see none.
+  /// A gradient norm that is not finite leaves everything as it is and is counted as skipped; the
+  /// loss scale alone changes.
   void step(float grad_scale = 1.0F);
+
+  /// The scale of this step's loss, f32, [], in the optimizer's memory on the device: the gradient
+  /// to start from, as in backward(loss, optimizer.loss_scale()) of every micro-step. Costs
+  /// nothing; nobody waits for it. Where the options scale, gradients that start from another one
+  /// come out wrong; where they do not it is 1.
+  Tensor loss_scale() const;
 
   /// Takes the parameters' present values as the master weights, after they were written from
   /// outside.
@@ -49,7 +65,8 @@ class AdamW {
   /// Forgets the gradients; costs nothing on the device.
   void zero_grad() const;
 
-  /// What the last step saw: learning rate, gradient norm, skipped steps. Waits for the device.
+  /// What the last step saw: learning rate, gradient norm, skipped steps; and the loss scale of the
+  /// next one. Waits for the device.
   kernels::StepState state() const;
 
   /// What steps change beside the parameters: moments "m" and "v", "state" and, of 16-bit

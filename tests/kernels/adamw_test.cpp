@@ -30,6 +30,7 @@ StepState state_of(const Tensor& tensor) {
 struct BeginOptions {
   float scale = 1.0F, max_norm = 0.0F;
   Schedule schedule{};
+  kernels::LossScale loss_scale{};
 };
 
 void begin(const Tensor& grads, const Tensor& state, const BeginOptions& options) {
@@ -40,6 +41,7 @@ void begin(const Tensor& grads, const Tensor& state, const BeginOptions& options
                                             .beta1 = 0.9F,
                                             .beta2 = 0.95F,
                                             .schedule = options.schedule,
+                                            .loss_scale = options.loss_scale,
                                             .workspace = {}});
 }
 
@@ -48,6 +50,8 @@ void expect_same_state(const StepState& got, const StepState& want) {
   EXPECT_EQ(got.skipped, want.skipped);
   EXPECT_EQ(got.skipped_in_a_row, want.skipped_in_a_row);
   EXPECT_EQ(got.updates, want.updates);
+  EXPECT_EQ(got.loss_scale, want.loss_scale);
+  EXPECT_EQ(got.updates_in_a_row, want.updates_in_a_row);
   EXPECT_FLOAT_EQ(got.lr, want.lr);
   EXPECT_FLOAT_EQ(got.bias_correction_1, want.bias_correction_1);
   EXPECT_FLOAT_EQ(got.bias_correction_2, want.bias_correction_2);
@@ -114,6 +118,31 @@ TEST_F(CudaBeginStep, SkipsAStepWhoseNormIsNotFinite) {
     begin(full({777}, 0.5, DType::f32, kCuda), state, {.max_norm = 1.0F});
     EXPECT_EQ(state_of(state).skipped_in_a_row, 0);
     EXPECT_EQ(state_of(state).skipped, 2);
+  }
+}
+
+TEST_F(CudaBeginStep, FollowsTheCpuThroughChangesOfTheLossScale) {
+  const auto good = CudaTensor::normal({1003}, DType::f32, generator_);
+  std::vector<double> values = good.values();
+  values[77] = std::numeric_limits<double>::infinity();
+  const CudaTensor bad(values, {1003}, DType::f32);
+  const Tensor good_ref = good.reference(), bad_ref = bad.reference();
+  const BeginOptions options{.scale = 0.25F,
+                             .max_norm = 1e-3F,
+                             .loss_scale = {.growth = 2.0F, .backoff = 0.5F, .interval = 2}};
+  const StepState start{.loss_scale = 6.0F};
+  const Tensor got = state_tensor(start, kCuda), want = state_tensor(start, kCpu);
+  for (int step = 0; step < 24; ++step) {
+    SCOPED_TRACE(step);
+    const bool is_bad = step % 8 > 4;
+    begin(is_bad ? bad.tensor() : good.tensor(), got, options);
+    begin(is_bad ? bad_ref : good_ref, want, options);
+    const StepState is = state_of(got), expected = state_of(want);
+    EXPECT_EQ(is.grad_scale == 0.0F, is_bad);
+    EXPECT_EQ(is.loss_scale, expected.loss_scale);
+    EXPECT_EQ(is.updates_in_a_row, expected.updates_in_a_row);
+    EXPECT_EQ(is.skipped_in_a_row, expected.skipped_in_a_row);
+    if (!is_bad) expect_same_state(is, expected);  // infinities have no difference
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "nn/optim/adamw.h"
 
+#include "core/step_graph.h"
 #include "nn/nn.h"
 #include "tests/support/cuda_case.h"
 
@@ -45,11 +46,16 @@ struct Pair {
 
   Var matrix, vector;
 
-  // Gives both parameters the gradient `factor * value`, through backward().
-  void make_gradients(double factor) const {
+  // Gives both parameters the gradient `factor * value`, through backward(), times `seed` if there
+  // is one.
+  void make_gradients(double factor, const Tensor& seed = {}) const {
     const Var loss =
         sum(mul(matrix, matrix)) * (factor / 2) + sum(mul(vector, vector)) * (factor / 2);
-    backward(loss);
+    if (seed) {
+      backward(loss, seed);
+    } else {
+      backward(loss);
+    }
   }
 };
 
@@ -149,10 +155,12 @@ TEST(AdamW, TreatsAMissingGradientAsZeroNotAsTheLastOne) {
 }
 
 TEST(AdamW, GoesOnFromCopiesOfItsTensors) {
-  const AdamWOptions options{.schedule = schedule::cosine(1e-2F, 1e-3F, 2, 8)};
+  const AdamWOptions options{
+      .schedule = schedule::cosine(1e-2F, 1e-3F, 2, 8),
+      .loss_scale = {.initial = 4.0F, .growth = 2.0F, .backoff = 0.5F, .interval = 2}};
   const auto walk = [](Pair& p, AdamW& optimizer, int steps) {
     for (int i = 0; i < steps; ++i) {
-      p.make_gradients(1.0);
+      p.make_gradients(1.0, optimizer.loss_scale());
       optimizer.step();
       optimizer.zero_grad();
     }
@@ -172,6 +180,113 @@ TEST(AdamW, GoesOnFromCopiesOfItsTensors) {
   EXPECT_EQ(second.matrix.value().to_vector<float>(), first.matrix.value().to_vector<float>());
   EXPECT_EQ(second.vector.value().to_vector<float>(), first.vector.value().to_vector<float>());
   EXPECT_EQ(after.state().updates, 6);
+  EXPECT_EQ(after.state().loss_scale, 32.0F);  // not that of a count that began again
+}
+
+// Through a captured graph on CUDA.
+void expect_scale_follows_overflows(Device device, DType dtype) {
+  struct Step {
+    bool is_finite;
+    float scale;            // afterwards
+    std::int32_t in_a_row;  // skipped where the scale could not be why
+  };
+
+  const std::vector<Step> steps{{true, 4, 0},  {true, 4, 0},  {true, 8, 0},  {true, 8, 0},
+                                {true, 8, 0},  {false, 4, 0}, {true, 4, 0},  {true, 4, 0},
+                                {false, 2, 0}, {false, 1, 0}, {false, 1, 1}, {false, 1, 2},
+                                {true, 1, 0},  {true, 1, 0},  {true, 2, 0},  {false, 1, 0}};
+  Pair p(device, dtype);
+  AdamW optimizer(
+      {&p.matrix, &p.vector},
+      {.schedule = schedule::constant(0.1F),
+       .loss_scale = {.initial = 4.0F, .growth = 2.0F, .backoff = 0.5F, .interval = 3}});
+  const auto bits = [&] {
+    std::vector<std::vector<double>> all{p.matrix.value().to_vector<double>()};
+    for (const auto& [name, tensor] : optimizer.tensors()) {
+      if (name != "state") all.push_back(tensor.to_vector<double>());
+    }
+    return all;
+  };
+  const Tensor factor = empty({}, dtype, device);
+  StepGraph graph(device);
+  std::int64_t updates = 0;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    SCOPED_TRACE(i);
+    const auto before = bits();
+    factor.fill(steps[i].is_finite ? 1.0 : std::numeric_limits<double>::infinity());
+    graph.run([&] {
+      backward(mul(sum(mul(p.matrix, p.matrix)), factor), optimizer.loss_scale());
+      optimizer.step();
+      optimizer.zero_grad();
+    });
+    updates += steps[i].is_finite ? 1 : 0;
+    EXPECT_EQ(bits() == before, !steps[i].is_finite);
+    EXPECT_EQ(optimizer.loss_scale().item<float>(), steps[i].scale);
+    const kernels::StepState state = optimizer.state();
+    EXPECT_EQ(state.loss_scale, steps[i].scale);
+    EXPECT_EQ(state.skipped_in_a_row, steps[i].in_a_row);
+    EXPECT_EQ(state.updates, updates);
+  }
+}
+
+TEST(AdamW, LowersTheLossScaleWhenGradientsOverflowAndRaisesItAgain) {
+  expect_scale_follows_overflows(kCpu, DType::f32);
+}
+
+// Powers of two are exact, so a step without them is the same to the bit: clipped, and of two
+// micro-steps.
+void expect_scale_changes_no_bit(Device device) {
+  Pair plain(device, DType::f32), scaled(device, DType::f32);
+  AdamWOptions options{.schedule = schedule::constant(0.1F), .max_norm = 1.0F};
+  AdamW a({&plain.matrix, &plain.vector}, options);
+  options.loss_scale = {.initial = 1024.0F, .growth = 4.0F, .backoff = 0.5F, .interval = 2};
+  AdamW b({&scaled.matrix, &scaled.vector}, options);
+  for (int i = 0; i < 9; ++i) {
+    const double factor = i == 4 ? std::numeric_limits<double>::infinity() : i < 6 ? 1.0 : 1e-3;
+    for (int micro = 0; micro < 2; ++micro) {
+      plain.make_gradients(factor);
+      scaled.make_gradients(factor, b.loss_scale());
+    }
+    for (AdamW* const optimizer : {&a, &b}) {
+      optimizer->step(0.5F);
+      optimizer->zero_grad();
+    }
+    ASSERT_EQ(scaled.matrix.value().to_vector<float>(), plain.matrix.value().to_vector<float>());
+    ASSERT_EQ(scaled.vector.value().to_vector<float>(), plain.vector.value().to_vector<float>());
+    if (i != 4) {
+      EXPECT_EQ(b.state().grad_norm, a.state().grad_norm);
+    }
+    EXPECT_EQ(b.state().skipped, a.state().skipped);
+  }
+  EXPECT_EQ(b.state().loss_scale, 131072.0F);
+  EXPECT_EQ(a.state().loss_scale, 1.0F);
+}
+
+TEST(AdamW, TakesTheLossScaleOutToTheBit) {
+  expect_scale_changes_no_bit(kCpu);
+}
+
+TEST(AdamW, HasALossScaleOfOneUnlessToldOtherwise) {
+  Pair p(kCpu, DType::f64);
+  AdamW optimizer({&p.matrix, &p.vector}, {});
+  p.make_gradients(1.0, optimizer.loss_scale());
+  EXPECT_EQ(p.matrix.grad().to_vector<double>(), p.matrix.value().to_vector<double>());
+  p.make_gradients(std::numeric_limits<double>::infinity());
+  optimizer.step();
+  EXPECT_EQ(optimizer.state().loss_scale, 1.0F);
+  EXPECT_EQ(optimizer.state().skipped_in_a_row, 1);
+}
+
+TEST(AdamW, KeepsTheLossScaleFinite) {
+  Var p = Var::parameter(zeros({3}));
+  AdamW optimizer({&p}, {.loss_scale = {.initial = 0x1p126F, .growth = 2.0F, .interval = 1}});
+  for (int i = 0; i < 3; ++i) {
+    backward(sum(p * 0.0), optimizer.loss_scale());
+    optimizer.step();
+    optimizer.zero_grad();
+    EXPECT_EQ(optimizer.state().loss_scale, 0x1p127F);
+  }
+  EXPECT_EQ(optimizer.state().updates, 3);
 }
 
 TEST(AdamW, RefusesWhatItCannotTrain) {
@@ -184,6 +299,12 @@ TEST(AdamW, RefusesWhatItCannotTrain) {
   Var alias = a;
   EXPECT_THROW(AdamW({&a, &alias}, {}), Error);
   EXPECT_THROW(AdamW({&a}, {.beta1 = 1.0F}), Error);
+  for (const kernels::LossScale& scale :
+       {kernels::LossScale{.initial = 0.5F}, kernels::LossScale{.initial = HUGE_VALF},
+        kernels::LossScale{.growth = 0.5F}, kernels::LossScale{.backoff = 0.0F},
+        kernels::LossScale{.backoff = 2.0F}, kernels::LossScale{.interval = 0}}) {
+    EXPECT_THROW(AdamW({&a}, {.loss_scale = scale}), Error);
+  }
   Var product = a * 2.0;
   EXPECT_THROW(AdamW({&product}, {}), Error);
 }
@@ -236,6 +357,35 @@ TEST_F(CudaAdamW, KeepsMasterWeightsOf16BitParameters) {
   for (std::size_t i = 0; i < end.size(); ++i) {
     EXPECT_NEAR(end[i], expected[i], std::abs(expected[i]) * 0x1p-8 + 1e-4) << start[i];
   }
+}
+
+TEST_F(CudaAdamW, LowersTheLossScaleWhenGradientsOverflowAndRaisesItAgain) {
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    SCOPED_TRACE(dtype);
+    expect_scale_follows_overflows(lamina::testing::kCuda, dtype);
+  }
+}
+
+TEST_F(CudaAdamW, TakesTheLossScaleOutToTheBit) {
+  expect_scale_changes_no_bit(lamina::testing::kCuda);
+}
+
+TEST_F(CudaAdamW, FindsTheLossScaleThatGradientsInF16CanBear) {
+  Pair p(lamina::testing::kCuda, DType::f16);
+  const AdamWOptions options{.schedule = schedule::constant(0.01F),
+                             .loss_scale = dynamic_loss_scale()};
+  AdamW optimizer({&p.matrix, &p.vector}, options);
+  for (int i = 0; i < 20; ++i) {
+    p.make_gradients(1.0, optimizer.loss_scale());  // 2^16 itself is none of f16
+    optimizer.step();
+    optimizer.zero_grad();
+  }
+  const kernels::StepState state = optimizer.state();
+  EXPECT_GE(state.skipped, 1);
+  EXPECT_EQ(state.loss_scale, std::ldexp(65536.0F, -static_cast<int>(state.skipped)));
+  EXPECT_EQ(state.updates, 20 - state.skipped);
+  EXPECT_GE(state.updates, 15);
+  EXPECT_TRUE(std::isfinite(state.grad_norm));
 }
 
 TEST_F(CudaAdamW, TakesLoadedWeightsAsMasterWeightsWhenTold) {

@@ -21,13 +21,14 @@ constexpr gpt::GptConfig kTiny{
 // Trains the tiny model on one repeated batch; returns the losses.
 class Run {
  public:
-  Run(Device device, DType dtype) : device_(device) {
+  Run(Device device, DType dtype, const kernels::LossScale& loss_scale = {}) : device_(device) {
     seed(9);
     model_ = std::make_unique<gpt::Gpt>(kTiny);
     model_->to(device, dtype);
     optimizer_ = std::make_unique<nn::AdamW>(
         model_->parameters(),
-        nn::AdamWOptions{.schedule = nn::schedule::constant(3e-3F), .max_norm = 1.0F});
+        nn::AdamWOptions{
+            .schedule = nn::schedule::constant(3e-3F), .max_norm = 1.0F, .loss_scale = loss_scale});
     std::vector<std::int32_t> ids(4 * 16);
     for (std::size_t i = 0; i < ids.size(); ++i)
       ids[i] = static_cast<std::int32_t>(i * i % 19);
@@ -38,7 +39,7 @@ class Run {
 
   double step() {
     const Var loss = model_->loss(ids_, targets_);
-    backward(loss);
+    backward(loss, optimizer_->loss_scale());
     optimizer_->step();
     optimizer_->zero_grad();
     return loss.value().item<double>();
@@ -63,7 +64,9 @@ class Run {
 };
 
 void expect_training_works(Device device, DType dtype) {
-  Run run(device, dtype);
+  const kernels::LossScale scale =
+      dtype == DType::f16 ? nn::dynamic_loss_scale() : kernels::LossScale{};
+  Run run(device, dtype, scale);
   const double first = run.step();
   EXPECT_NEAR(first, std::log(19.0), 0.3);
   for (int i = 0; i < 4; ++i)
@@ -75,7 +78,7 @@ void expect_training_works(Device device, DType dtype) {
   EXPECT_EQ(run.reserves(), reserves) << "a step took device memory after the warm-up";
   EXPECT_LT(last, 0.6 * first);
 
-  Run again(device, dtype);
+  Run again(device, dtype, scale);
   for (int i = 0; i < 100; ++i)
     again.step();
   EXPECT_EQ(run.weights(), again.weights());
@@ -83,6 +86,27 @@ void expect_training_works(Device device, DType dtype) {
 
 TEST(Training, LearnsWithoutNewMemoryAndRepeatsItsBits) {
   expect_training_works(kCpu, DType::f32);
+}
+
+// Every op's gradient is linear in that of the loss, and powers of two are exact.
+void expect_same_bits_under_a_loss_scale(Device device) {
+  const auto weights_after = [device](const kernels::LossScale& scale) {
+    Run run(device, DType::f32, scale);
+    for (int i = 0; i < 20; ++i)
+      run.step();
+    return run.weights();
+  };
+  EXPECT_EQ(weights_after(nn::dynamic_loss_scale()), weights_after({}));
+}
+
+TEST(Training, HasTheSameBitsUnderALossScale) {
+  expect_same_bits_under_a_loss_scale(kCpu);
+}
+
+using CudaLossScale = testing::CudaTest;
+
+TEST_F(CudaLossScale, ChangesNoBitOfATraining) {
+  expect_same_bits_under_a_loss_scale(testing::kCuda);
 }
 
 class CudaTraining : public testing::CudaTestWith<DType> {};
