@@ -9,6 +9,7 @@
 #include <omp.h>
 #include <optional>
 #include <sstream>
+#include <string>
 
 namespace lamina::gpt {
 
@@ -48,18 +49,18 @@ std::optional<Ceilings> find(const std::string& text, const std::string& dtype,
 
 }  // namespace
 
-Ceilings known_ceilings(Device device, const std::string& dtype) {
+Ceilings known_ceilings(Device device, DType dtype, bool allow_tf32) {
   const fs::path cache = cache_directory();
   const fs::path path = cache.empty() ? cache : cache / "ceilings.txt";
   const std::string name = name_of(device);
   const std::string text = text_of(path);
-  if (const std::optional<Ceilings> known = find(text, dtype, name)) return *known;
-  const Ceilings measured =
-      measure_ceilings(device, dtype == "bf16" ? DType::bf16 : DType::f32, dtype == "tf32");
+  if (const std::optional<Ceilings> known = find(text, allow_tf32 ? "tf32" : cat(dtype), name))
+    return *known;
+  const Ceilings measured = measure_ceilings(device, dtype, allow_tf32);
   try {
     if (!path.empty()) {
-      replace_file(path, cat(text, dtype, " ", measured.copy_gb_s, " ", measured.matmul_tflop_s,
-                             " ", name, "\n"));
+      replace_file(path, cat(text, measured.dtype, " ", measured.copy_gb_s, " ",
+                             measured.matmul_tflop_s, " ", name, "\n"));
     }
   } catch (const Error&) {
     // Without the cache each run measures.

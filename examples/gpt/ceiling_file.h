@@ -5,13 +5,11 @@
 
 #include "core/ceilings.h"
 
-#include <string>
-
 namespace lamina::gpt {
 
 /// What ceilings.txt in the user's cache directory says, or what is measured now and added there.
-/// `dtype` as in --dtype: f32, tf32 or bf16. On the CPU for the present number of threads. Without
-/// a cache directory that can be written, each run measures.
-Ceilings known_ceilings(Device device, const std::string& dtype);
+/// On the CPU for the present number of threads. Without a cache directory that can be written,
+/// each run measures.
+Ceilings known_ceilings(Device device, DType dtype, bool allow_tf32 = false);
 
 }  // namespace lamina::gpt

@@ -5,6 +5,7 @@
 #include "core/text.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/machine.h"
+#include "examples/gpt/model.h"
 #include "examples/gpt/train.h"
 
 #include <algorithm>

@@ -24,7 +24,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <exception>
 #include <filesystem>
 #include <limits>
@@ -537,40 +536,7 @@ class Trainer {
   std::optional<TrainingProfile> profile_;
 };
 
-/// No more than kMost logits at a time, in equal parts, so that none is a flat product.
-std::int64_t logit_rows(const Options& options, std::int64_t padded_vocab) {
-  if (options.logit_rows > 0) return options.logit_rows;
-  constexpr double kMost = 2147483648;  // 4.3 GB of 16 bits
-  const std::int64_t positions = options.batch * options.context;
-  const double logits = static_cast<double>(positions) * static_cast<double>(padded_vocab);
-  const auto parts = static_cast<std::int64_t>(std::ceil(logits / kMost));
-  return parts <= 1 ? 0 : (positions + parts - 1) / parts;
-}
-
 }  // namespace
-
-GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
-  const auto recomputes = [&options](std::string_view what) {
-    return options.recompute.find(what) != std::string::npos;
-  };
-  GptConfig config{
-      .layers = static_cast<int>(options.layers),
-      .heads = static_cast<int>(options.heads),
-      .width = options.width,
-      .context = options.context,
-      .vocab = vocabulary_size,
-      .dropout = options.dropout,
-      .bias = options.bias,
-      .wide_residual = options.residual == "f32",
-      .recompute = {
-          .norm = recomputes("norm"), .gelu = recomputes("gelu"), .block = recomputes("block")}};
-  config.logit_rows = logit_rows(options, config.padded_vocab());
-  return config;
-}
-
-DType compute_dtype(const Options& options) {
-  return options.dtype == "bf16" ? DType::bf16 : DType::f32;
-}
 
 void set_threads(std::int64_t count) {
   if (count > 0) omp_set_num_threads(static_cast<int>(count));

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "examples/gpt/live_line.h"
-#include "examples/gpt/model.h"
 #include "examples/gpt/options.h"
 
 #include <cstdint>
@@ -14,12 +13,6 @@ namespace lamina::gpt {
 /// Trains as `options` say (from parse_options) and returns the exit status: 0, or 128 + signal
 /// after SIGINT, SIGTERM or SIGHUP. Throws Error, InformationLeak or UsageError.
 int train(const Options& options, Console& console);
-
-/// The model that the options describe, for a vocabulary.
-GptConfig model_config(const Options& options, std::int64_t vocabulary_size);
-
-/// The dtype of weights and activations; tf32 is f32 with AllowTf32.
-DType compute_dtype(const Options& options);
 
 /// Sets the number of OpenMP threads if `count` is not 0.
 void set_threads(std::int64_t count);

@@ -3,6 +3,7 @@
 
 #include "core/text.h"
 #include "examples/gpt/ceiling_file.h"
+#include "examples/gpt/training_step.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -16,7 +17,8 @@ TrainingProfile::TrainingProfile(const Options& options, Device device,
       live_(live),
       log_(directory / "profile.jsonl"),
       profiler_(device, {.every = std::min(options.profile, options.steps),
-                         .ceilings = known_ceilings(device, options.dtype),
+                         .ceilings = known_ceilings(device, compute_dtype(options),
+                                                    options.dtype == "tf32"),
                          .on_sample = [this, steps_before](Profile profile) {
                            profile.step += steps_before;
                            log_.write(to_json(profile));

@@ -6,8 +6,8 @@
 #include "core/text.h"
 #include "examples/gpt/crc32c.h"
 #include "examples/gpt/tokenizer_file.h"
-#include "examples/gpt/train.h"
 
+#include <cmath>
 #include <filesystem>
 #include <span>
 #include <utility>
@@ -19,7 +19,40 @@ namespace {
 
 constexpr std::int64_t kGpt2Vocabulary = 50257;
 
+/// No more than kMost logits at a time, in equal parts, so that none is a flat product.
+std::int64_t logit_rows(const Options& options, std::int64_t padded_vocab) {
+  if (options.logit_rows > 0) return options.logit_rows;
+  constexpr double kMost = 2147483648;  // 4.3 GB of 16 bits
+  const std::int64_t positions = options.batch * options.context;
+  const double logits = static_cast<double>(positions) * static_cast<double>(padded_vocab);
+  const auto parts = static_cast<std::int64_t>(std::ceil(logits / kMost));
+  return parts <= 1 ? 0 : (positions + parts - 1) / parts;
+}
+
 }  // namespace
+
+GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
+  const auto recomputes = [&options](std::string_view what) {
+    return options.recompute.find(what) != std::string::npos;
+  };
+  GptConfig config{
+      .layers = static_cast<int>(options.layers),
+      .heads = static_cast<int>(options.heads),
+      .width = options.width,
+      .context = options.context,
+      .vocab = vocabulary_size,
+      .dropout = options.dropout,
+      .bias = options.bias,
+      .wide_residual = options.residual == "f32",
+      .recompute = {
+          .norm = recomputes("norm"), .gelu = recomputes("gelu"), .block = recomputes("block")}};
+  config.logit_rows = logit_rows(options, config.padded_vocab());
+  return config;
+}
+
+DType compute_dtype(const Options& options) {
+  return options.dtype == "bf16" ? DType::bf16 : DType::f32;
+}
 
 nn::AdamWOptions optimizer_options(const Options& options) {
   const auto peak = static_cast<float>(options.lr), floor = static_cast<float>(options.min_lr);

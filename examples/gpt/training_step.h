@@ -30,6 +30,12 @@ data::TokenDirectory open_data_directory(const std::string& path, const Checkpoi
 /// if there is one. Throws Error.
 Data open_data(const Options& options, const CheckpointInfo* start = nullptr);
 
+/// The model that the options describe, for a vocabulary.
+GptConfig model_config(const Options& options, std::int64_t vocabulary_size);
+
+/// The dtype of weights and activations; tf32 is f32 with AllowTf32.
+DType compute_dtype(const Options& options);
+
 nn::AdamWOptions optimizer_options(const Options& options);
 
 class TrainingStep {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The command line of lamina-gpt: presets, config files, flags, mistakes.
 #include "examples/gpt/options.h"
-#include "examples/gpt/train.h"
+#include "examples/gpt/training_step.h"
 #include "tests/examples/gpt_case.h"
 
 #include <gmock/gmock.h>

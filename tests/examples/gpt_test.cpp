@@ -8,7 +8,7 @@
 #include "examples/gpt/evaluate.h"
 #include "examples/gpt/memory_plan.h"
 #include "examples/gpt/sample.h"
-#include "examples/gpt/train.h"
+#include "examples/gpt/training_step.h"
 #include "tests/examples/gpt_case.h"
 
 #include <gmock/gmock.h>

@@ -131,14 +131,14 @@ TEST(CeilingFile, KeepsWhatWasMeasured) {
   (void)run({"train", "--help"});  // sets the cache directory of the tests
   const fs::path path = cache_directory() / "ceilings.txt";
   replace_file(path, "not a line of it\nbf16 1 2 NVIDIA H200\nf32 x y z\n");
-  const Ceilings measured = known_ceilings(kCpu, "f32");
+  const Ceilings measured = known_ceilings(kCpu, DType::f32);
   std::string text = text_of(path);
   EXPECT_THAT(text, AllOf(HasSubstr("bf16 1 2 NVIDIA H200\n"), HasSubstr(" threads\n")));
   const std::size_t line = text.rfind("f32 ");
   const std::size_t name = text.find(' ', text.find(' ', line + 4) + 1);
   ASSERT_NE(name, std::string::npos);
   replace_file(path, "f32 123.5 4.25" + text.substr(name));
-  const Ceilings known = known_ceilings(kCpu, "f32");
+  const Ceilings known = known_ceilings(kCpu, DType::f32);
   EXPECT_EQ(known.copy_gb_s, 123.5);
   EXPECT_EQ(known.matmul_tflop_s, 4.25);
   EXPECT_EQ(known.dtype, "f32");
