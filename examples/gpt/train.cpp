@@ -305,6 +305,7 @@ class Trainer {
       record["floor"] = *known;
       record["excess"] = loss - *known;
     }
+    if (scales_loss()) record["loss_scale"] = state.loss_scale;
     log_->write(record);
     metrics_->write(record);
     const double left = static_cast<double>(options_.steps - step_) * smooth_ms_ / 1e3;
@@ -319,13 +320,19 @@ class Trainer {
     report_skipped(state);
   }
 
+  bool scales_loss() const { return compute_dtype(options_) == DType::f16; }
+
   /// Steps that changed no weight, because their gradient was not finite. Throws Error when there
-  /// were too many one after the other.
+  /// were too many one after the other. A loss scale that can still become smaller may be why: in
+  /// f16 those count only that come after it is 1.
   void report_skipped(const kernels::StepState& state) {
     constexpr std::int32_t kMost = 5;
     if (state.skipped > reported_skipped_) {
       live_.print(cat("warning ", state.skipped - reported_skipped_, " of the steps up to ", step_,
-                      " were skipped: their gradient was not finite"));
+                      " were skipped: their gradient was not finite",
+                      scales_loss() ? cat("; the loss scale is now ",
+                                          fixed(static_cast<double>(state.loss_scale), 0))
+                                    : ""));
       reported_skipped_ = state.skipped;
     }
     if (state.skipped_in_a_row < kMost) return;

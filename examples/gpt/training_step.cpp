@@ -51,6 +51,7 @@ GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
 }
 
 DType compute_dtype(const Options& options) {
+  if (options.dtype == "f16") return DType::f16;
   return options.dtype == "bf16" ? DType::bf16 : DType::f32;
 }
 
@@ -65,7 +66,8 @@ nn::AdamWOptions optimizer_options(const Options& options) {
           .beta1 = static_cast<float>(options.beta1),
           .beta2 = static_cast<float>(options.beta2),
           .weight_decay = static_cast<float>(options.weight_decay),
-          .max_norm = static_cast<float>(options.clip)};
+          .max_norm = static_cast<float>(options.clip),
+          .loss_scale = options.dtype == "f16" ? nn::dynamic_loss_scale() : kernels::LossScale{}};
 }
 
 data::TokenDirectory open_data_directory(const std::string& path, const CheckpointInfo& info) {
@@ -154,7 +156,7 @@ void TrainingStep::run() {
     const auto [inputs, targets] = batch_of(
         tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
     const Var loss = model_->loss(inputs, targets);
-    backward(loss);
+    backward(loss, optimizer_->loss_scale());
     loss_ = loss.value();
   }
   optimizer_->step(1.0F / static_cast<float>(options_.accumulate));

@@ -36,6 +36,7 @@ GptConfig model_config(const Options& options, std::int64_t vocabulary_size);
 /// The dtype of weights and activations; tf32 is f32 with AllowTf32.
 DType compute_dtype(const Options& options);
 
+/// With --dtype f16 the loss is scaled.
 nn::AdamWOptions optimizer_options(const Options& options);
 
 class TrainingStep {

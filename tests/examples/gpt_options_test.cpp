@@ -131,7 +131,23 @@ TEST(GptOptions, RecomputesBlocksUnlessToldWhat) {
 }
 
 TEST(GptOptions, RefusesHalfPrecisionOnTheCpu) {
-  EXPECT_THROW(parse({"--device", "cpu", "--dtype", "bf16"}), UsageError);
+  for (const std::string dtype : {"bf16", "f16"}) {
+    EXPECT_THAT(run({"train", "--device", "cpu", "--dtype", dtype}).errors,
+                HasSubstr("--dtype is " + dtype + " on cpu, expected f32"));
+  }
+}
+
+TEST(GptOptions, ScalesTheLossInF16Only) {
+  Options options = parse({"--device", "cpu"});
+  EXPECT_EQ(optimizer_options(options).loss_scale.growth, 1.0F);
+  EXPECT_EQ(optimizer_options(options).loss_scale.initial, 1.0F);
+  options.dtype = "f16";
+  EXPECT_EQ(compute_dtype(options), DType::f16);
+  const kernels::LossScale scale = optimizer_options(options).loss_scale;
+  EXPECT_EQ(scale.initial, 65536.0F);
+  EXPECT_EQ(scale.growth, 2.0F);
+  EXPECT_EQ(scale.backoff, 0.5F);
+  EXPECT_EQ(scale.interval, 2000);
 }
 
 TEST(GptOptions, TakesThePresetOfTheDeviceByDefault) {

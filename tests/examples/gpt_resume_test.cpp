@@ -368,7 +368,7 @@ TEST(GptResumeDeathTest, ASecondSignalOfAnyKindEndsTheProcess) {
 using CudaGptResume = testing::CudaTest;
 
 TEST_F(CudaGptResume, GivesTheBitsOfARunThatWasNeverLeft) {
-  for (const std::string dtype : {"f32", "bf16"}) {
+  for (const std::string dtype : {"f32", "bf16", "f16"}) {
     SCOPED_TRACE(dtype);
     resume_at_random_steps(20, {"--device", "cuda", "--dtype", dtype});
   }

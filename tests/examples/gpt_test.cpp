@@ -20,6 +20,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace lamina::gpt {
@@ -213,6 +214,25 @@ TEST(Gpt, HasLogitsInEqualPartsWhereThereWouldBeMoreThanTwoToThe31) {
   EXPECT_EQ(rows(64, 0), 32768);
   EXPECT_EQ(rows(64, 65536), 65536);
   EXPECT_EQ(rows(1, 100), 100);
+}
+
+TEST(GptTrainingStep, StartsEveryMicroStepFromTheLossScale) {
+  const std::vector<std::string> arguments = {
+      "--device", "cpu", "--layers",  "1",    "--width",      "32",  "--heads",  "2",
+      "--batch",  "2",   "--corpus",  "easy", "--lr",         "0.1", "--warmup", "0",
+      "--steps",  "3",   "--context", "16",   "--accumulate", "2"};
+  const Options options = parse_options(Command::train, arguments);
+  const auto walk = [&options](double scale) {
+    TrainingStep step(options);
+    step.optimizer().loss_scale().fill(scale);
+    for (std::int64_t i = 0; i < 3; ++i) {
+      step.upload(i);
+      step.run();
+    }
+    EXPECT_EQ(step.optimizer().state().loss_scale, scale);
+    return std::pair(weights_hash(step.model()), step.optimizer().state().grad_norm);
+  };
+  EXPECT_EQ(walk(1024.0), walk(1.0));
 }
 
 /// The plan for a small model, and what must not change by making it.

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -272,7 +273,7 @@ using CudaGpt = testing::CudaTest;
 
 TEST_F(CudaGpt, TrainsTheSameWeightsTwice) {
   const TemporaryDirectory directory;
-  for (const std::string dtype : {"bf16", "f32"}) {
+  for (const std::string dtype : {"bf16", "f16", "f32"}) {
     std::vector<std::vector<json>> logs;
     for (const std::string number : {"1", "2"}) {
       const std::string out = directory.file(dtype + number);
@@ -292,6 +293,9 @@ TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
                                                        {"--recompute", "--layers", "3"},
                                                        {"--recompute=norm,gelu"},
                                                        {"--residual", "f32"},
+                                                       {"--dtype", "f16"},
+                                                       {"--dtype", "f16", "--accumulate", "2"},
+                                                       {"--dtype", "f16", "--logit-rows", "24"},
                                                        {"--logit-rows", "24"}};
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     std::vector<std::vector<json>> logs;
@@ -307,6 +311,41 @@ TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
     }
     EXPECT_EQ(logs[0], logs[1]);
   }
+}
+
+TEST_F(CudaGpt, LearnsInF16) {
+  const TemporaryDirectory directory;
+  for (const std::string residual : {"same", "f32"}) {
+    const std::string out = directory.file(residual);
+    const Outcome outcome = train_tiny(out, {"--device", "cuda", "--dtype", "f16", "--residual",
+                                             residual, "--steps", "100", "--log-every", "10"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    const std::vector<json> log = timeless_log(out);
+    EXPECT_LT(log.back()["best_val_loss"].get<double>(), std::log(96.0) - 1.0);
+    const auto skipped = log.back()["skipped"].get<int>();
+    EXPECT_LT(skipped, 16);
+    const json& last_step = *std::find_if(
+        log.rbegin(), log.rend(), [](const json& record) { return record["event"] == "step"; });
+    EXPECT_EQ(last_step["loss_scale"].get<double>(), std::ldexp(65536.0, -skipped));
+    for (const std::string command : {"sample", "eval"}) {
+      EXPECT_EQ(run({command, out, "--device", "cuda", "--dtype", "f16"}).status, 0) << command;
+      EXPECT_EQ(run({command, out, "--device", "cpu"}).status, 0) << command;
+    }
+  }
+}
+
+TEST_F(CudaGpt, EndsARunInF16ThatNoLossScaleSaves) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  const Outcome outcome =
+      train_tiny(out, {"--device",       "cuda", "--dtype",    "f16",      "--steps",      "300",
+                       "--lr",           "10",   "--clip",     "0",        "--warmup",     "0",
+                       "--weight-decay", "10",   "--schedule", "constant", "--eval-every", "0",
+                       "--log-every",    "1"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.out, HasSubstr("; the loss scale is now 1\n"));
+  EXPECT_THAT(outcome.errors, HasSubstr("train: the last 5 steps, up to "));
+  EXPECT_GE(timeless_log(out).back()["step"], 21);
 }
 
 TEST_F(CudaGpt, KeepsThePlansOfMatrixProductsInAFile) {
