@@ -156,7 +156,7 @@ Var attention(const Var& qkv, int heads, const AttentionOptions& options = {});
 /// contiguous, of the dtype of qkv: keys and values of the positions before it; its own are put
 /// there. position: [1], i32, on the device: how many are there, less than capacity (not checked,
 /// the device knows it). Result: [batch, 1, heads * head_size].
-Var cached_attention(const Var& qkv, int heads, const Tensor& cache, const Tensor& position);
+Tensor cached_attention(const Tensor& qkv, int heads, const Tensor& cache, const Tensor& position);
 
 struct CrossEntropyOptions {
   std::int32_t ignore_index = -100;  // targets with this value do not count

@@ -44,7 +44,7 @@ struct CausalSelfAttention : Layer<CausalSelfAttention> {
   Var forward(const Var& x, const AttentionCache& cache) {
     const Var packed = qkv(x);
     if (x.dim(1) == 1) {
-      return project(cached_attention(packed, heads, cache.entries, cache.position));
+      return project(Var(cached_attention(packed.value(), heads, cache.entries, cache.position)));
     }
     const Tensor entries = packed.value().slice(2, width, 3 * width);
     cache.entries.slice(1, 0, x.dim(1)).copy_from(entries);

@@ -8,9 +8,10 @@
 
 namespace lamina {
 
-Var cached_attention(const Var& input, int heads, const Tensor& cache, const Tensor& position) {
+Tensor cached_attention(const Tensor& input, int heads, const Tensor& cache,
+                        const Tensor& position) {
   constexpr std::string_view kOp = "cached_attention";
-  ops::expect_operand(kOp, "qkv", input.value());
+  ops::expect_operand(kOp, "qkv", input);
   if (grad_enabled()) {
     throw Error(cat(kOp, ": gradients are recorded, expected a NoGrad around it (it has none; to ",
                     "train, use attention)"));
@@ -20,7 +21,7 @@ Var cached_attention(const Var& input, int heads, const Tensor& cache, const Ten
     throw ShapeError(cat(kOp, ": qkv has shape ", input.shape(), ", expected [batch, 1, 3 * ",
                          heads, " * head_size] (", heads, " heads)"));
   }
-  const Tensor qkv = ops::row_strided(input.value());
+  const Tensor qkv = ops::row_strided(input);
   const std::int64_t batch = qkv.dim(0), width = qkv.dim(2) / 3;
   ops::expect_alike(kOp, "cache", cache, "qkv", qkv);
   expect_rank(kOp, "cache", cache, 3);
@@ -45,7 +46,7 @@ Var cached_attention(const Var& input, int heads, const Tensor& cache, const Ten
              .qkv = rows(qkv),
              .cache = rows(cache),
              .out = rows(out)});
-  return Var(out);
+  return out;
 }
 
 }  // namespace lamina

@@ -7,6 +7,7 @@
 #include "tests/support/cuda_case.h"
 #include "tests/support/op_cases.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -259,10 +260,11 @@ INSTANTIATE_TEST_SUITE_P(Cuda, CudaOp,
                                             ::testing::Values(DType::f32, DType::f16, DType::bf16)),
                          kNameOfPair);
 
-/// The name of the function that a line "Type name(..." declares at namespace level, or "".
+/// The name of the op that a line "Type name(..." declares at namespace level, or "".
 std::string declared_name(const std::string& line) {
   const std::size_t parenthesis = line.find('(');
   if (parenthesis == std::string::npos || line[0] == ' ' || line[0] == '/') return "";
+  if (line.rfind("Tensor ", 0) == 0) return "";  // has no gradient, so no row
   const std::size_t space = line.rfind(' ', parenthesis);
   if (space == std::string::npos) return "";
   const std::string name = line.substr(space + 1, parenthesis - space - 1);
@@ -305,6 +307,30 @@ TEST(LinearCrossEntropy, HoldsOnlySomeRowsOfLogits) {
   const std::size_t rest = 4 * kRows * sizeof(float);
   EXPECT_GE(memory->stats().peak_live, part);
   EXPECT_LE(memory->stats().peak_live, part + gradients + rest);
+}
+
+TEST(CachedAttention, RefusesWhatDoesNotFit) {
+  using ::testing::HasSubstr;
+  using ::testing::ThrowsMessage;
+  const Tensor qkv = zeros({2, 1, 12}), cache = zeros({2, 5, 8});
+  const Tensor position = zeros({1}, DType::i32);
+  EXPECT_THAT([&] { cached_attention(qkv, 2, cache, position); },
+              ThrowsMessage<Error>(HasSubstr("expected a NoGrad")));
+  const NoGrad no_grad;
+  EXPECT_EQ(cached_attention(qkv, 2, cache, position).shape(), (Shape{2, 1, 4}));
+  const auto expect_refused = [&](const std::string& fragment, const Tensor& input, int heads,
+                                  const Tensor& kept, const Tensor& at) {
+    EXPECT_THAT([&] { cached_attention(input, heads, kept, at); },
+                ThrowsMessage<Error>(HasSubstr(fragment)));
+  };
+  expect_refused("expected [batch, 1, 3 * 2 * head_size]", zeros({2, 2, 12}), 2, cache, position);
+  expect_refused("expected [batch, 1, 3 * 5 * head_size]", qkv, 5, cache, position);
+  expect_refused("cache", qkv, 2, zeros({3, 5, 8}), position);
+  expect_refused("cache", qkv, 2, zeros({2, 5, 4}), position);
+  expect_refused("cache", qkv, 2, zeros({2, 5, 8}, DType::f64), position);
+  expect_refused("not contiguous", qkv, 2, zeros({2, 9, 8}).slice(1, 0, 5), position);
+  expect_refused("position", qkv, 2, cache, zeros({2}, DType::i32));
+  expect_refused("position", qkv, 2, cache, zeros({1}));
 }
 
 TEST(OpTable, HasARowForEveryOpOfTheHeader) {
