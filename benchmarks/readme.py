@@ -152,6 +152,17 @@ def training_step_floor():
     return table(header, rows)
 
 
+def generation():
+    """What generation_bench measured."""
+    document = load("nvidia-h200/generation.json")
+    rows = [(row["name"], f"{row['tokens_per_second']:,.0f}",
+             f"{1e6 * row['seconds']['median'] / row['new_tokens']:.0f}") for row in document["rows"]]
+    machine = document["machine"]
+    return "\n\n".join([table(("streams", "tokens/s", "µs a step"), rows),
+                        f"{machine['gpu']}, driver {machine['driver']}, {document['date']}, commit "
+                        f"{document['commit'][:10]}; `{document['command']}`"])
+
+
 def contents(name):
     """A file as a block, a source without the licence and the comment that opens it."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
@@ -161,7 +172,7 @@ def contents(name):
 
 
 PARTS = {"results": training, "layer_norm": layer_norm, "training_step": training_step,
-         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor}
+         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation}
 
 
 def generate(text):
