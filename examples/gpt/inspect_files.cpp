@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr std::string_view kIndexEnd = ".index.json";
-constexpr std::size_t kHead = 4096;  // bytes in which a format shows
+constexpr std::size_t kSignatureBytes = 4096;  // bytes in which a format shows
 
 // ---- safetensors
 
@@ -184,7 +184,7 @@ Document describe_merges(const Subject& subject) {
 
 bool is_pickle_of(const Subject& subject, std::string_view key) {
   return subject.bytes().starts_with('\x80') &&
-         subject.bytes().substr(0, kHead).find(key) != std::string_view::npos;
+         subject.bytes().substr(0, kSignatureBytes).find(key) != std::string_view::npos;
 }
 
 Document describe_meta_pickle(const Subject& subject) {
@@ -217,7 +217,8 @@ Document describe_events(const Subject& subject) {
 
 bool is_trace(const Subject& subject) {
   return subject.bytes().starts_with('{') &&
-         subject.bytes().substr(0, kHead).find("\"traceEvents\"") != std::string_view::npos;
+         subject.bytes().substr(0, kSignatureBytes).find("\"traceEvents\"") !=
+             std::string_view::npos;
 }
 
 }  // namespace

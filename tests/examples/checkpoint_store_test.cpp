@@ -29,7 +29,7 @@ using Fault = SimulatedDisk::Fault;
 const fs::path kDirectory = "/run/checkpoints";
 
 /// What the files of a step hold.
-std::string text_of(std::int64_t step, std::string_view name) {
+std::string file_text(std::int64_t step, std::string_view name) {
   std::string text = cat(name, " of ", step, ":");
   for (std::int64_t i = 0; i < 20 + step % 7; ++i)
     text += static_cast<char>(i * 37 + step);
@@ -41,7 +41,7 @@ constexpr std::string_view kNames[] = {"model.safetensors", "optimizer.safetenso
 void commit(const CheckpointStore& store, std::int64_t step) {
   std::vector<std::string> texts;
   for (const std::string_view name : kNames)
-    texts.push_back(text_of(step, name));
+    texts.push_back(file_text(step, name));
   std::vector<CheckpointFile> files;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const std::string_view text = texts[i];
@@ -58,7 +58,7 @@ void expect_content(const SimulatedDisk& disk, const CheckpointStore& store, std
   for (const std::string_view name : kNames) {
     std::string text;
     disk.read(store.path_of(step) / name, [&](std::string_view bytes) { text += bytes; });
-    EXPECT_EQ(text, text_of(step, name));
+    EXPECT_EQ(text, file_text(step, name));
   }
 }
 

@@ -72,6 +72,18 @@ inline Outcome train_tiny(const std::string& directory, std::vector<std::string>
   return run(arguments);
 }
 
+/// The bytes of a file.
+inline std::string content_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Writes a file and gives its path.
+inline std::string write(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
 /// The records of log.jsonl without what depends on time or memory.
 inline std::vector<nlohmann::json> timeless_log(const std::string& directory) {
   std::ifstream file(directory + "/log.jsonl");

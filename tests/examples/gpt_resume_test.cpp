@@ -35,12 +35,7 @@ std::vector<std::string> words(const std::string& text) {
   return {std::istream_iterator<std::string>(stream), {}};
 }
 
-std::string content_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-fs::path checkpoint(const std::string& out, std::int64_t step) {
+fs::path checkpoint_of(const std::string& out, std::int64_t step) {
   std::string digits = std::to_string(step);
   digits.insert(0, 8 - digits.size(), '0');
   return fs::path(out) / "checkpoints" / ("step_" + digits);
@@ -77,7 +72,7 @@ struct Bits {
 };
 
 Bits bits_of(const std::string& out, std::int64_t step) {
-  const fs::path path = checkpoint(out, step);
+  const fs::path path = checkpoint_of(out, step);
   Bits bits;
   bits.model = content_of(path / "model.safetensors");
   bits.optimizer = content_of(path / "optimizer.safetensors");
@@ -190,17 +185,18 @@ TEST(GptResume, UsesTheNewestIntactCheckpointAndNamesTheOthers) {
   const std::string out = directory.file("run");
   ASSERT_EQ(train_tiny(out, {"--steps", "6", "--checkpoint-every", "1", "--keep", "3"}).status, 0);
   const Bits expected = bits_of(out, 6);
-  fs::resize_file(checkpoint(out, 6) / "optimizer.safetensors", 1000);
-  fs::remove(checkpoint(out, 5) / "MANIFEST");
+  fs::resize_file(checkpoint_of(out, 6) / "optimizer.safetensors", 1000);
+  fs::remove(checkpoint_of(out, 5) / "MANIFEST");
   const Outcome outcome = run({"train", "--out", out});
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_THAT(outcome.out,
-              AllOf(HasSubstr("damaged " + checkpoint(out, 6).string() + "/optimizer.safetensors"),
-                    HasSubstr("damaged disk: opening " + checkpoint(out, 5).string()),
-                    HasSubstr("resume  step 4")));
+  EXPECT_THAT(
+      outcome.out,
+      AllOf(HasSubstr("damaged " + checkpoint_of(out, 6).string() + "/optimizer.safetensors"),
+            HasSubstr("damaged disk: opening " + checkpoint_of(out, 5).string()),
+            HasSubstr("resume  step 4")));
   expect_equal(bits_of(out, 6), expected);
   for (const std::int64_t step : {4, 5, 6})
-    fs::remove(checkpoint(out, step) / "MANIFEST");
+    fs::remove(checkpoint_of(out, step) / "MANIFEST");
   const std::string log = content_of(out + "/log.jsonl");
   EXPECT_THAT(run({"train", "--out", out}).errors, HasSubstr("no checkpoint in " + out));
   EXPECT_EQ(content_of(out + "/log.jsonl"), log);
@@ -213,7 +209,7 @@ TEST(GptResume, GoesBackToAStepForGood) {
   const Bits expected = bits_of(out, 5);
   ASSERT_EQ(run({"train", "--out", out, "--resume", "2", "--time-limit", "0.000001"}).status, 0);
   for (const std::int64_t step : {1, 2, 3, 4, 5})
-    EXPECT_EQ(fs::exists(checkpoint(out, step)), step <= 2) << step;
+    EXPECT_EQ(fs::exists(checkpoint_of(out, step)), step <= 2) << step;
   const Outcome rest = run({"train", "--out", out, "--time-limit", "0"});
   EXPECT_THAT(rest.out, HasSubstr("resume  step 2, from "));
   expect_equal(bits_of(out, 5), expected);

@@ -30,16 +30,6 @@ using Json = nlohmann::json;
 
 const std::string kHuggingFace = LAMINA_SOURCE_DIR "/tests/formats/gpt2";
 
-std::string write(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
-
-std::string content_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 /// What --json says of a file that nothing is wrong with.
 Json inspected(const std::string& path, std::vector<std::string> more = {}) {
   std::vector<std::string> arguments = {"inspect", path, "--json"};

@@ -36,11 +36,6 @@ std::string mixed_text(std::size_t bytes) {
   return text;
 }
 
-std::string write(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
-
 std::string tokenizer_of(const std::string& text, const std::string& path) {
   const std::string source = write(path + ".txt", text);
   EXPECT_EQ(run({"tokenizer", "--text", source, "--vocab", "300", "--out", path}).status, 0);

@@ -23,13 +23,14 @@ namespace {
 using ::testing::HasSubstr;
 using Tokens = std::vector<std::int32_t>;
 
-GptConfig small_config() {
+GptConfig sampled_config() {
   return {.layers = 2, .heads = 2, .width = 32, .context = 16, .vocab = 96};
 }
 
 /// Whose weights are large enough that what came before decides about the next token.
 struct LivelyGpt : Gpt {
-  explicit LivelyGpt(std::uint64_t number, const GptConfig& config = small_config()) : Gpt(config) {
+  explicit LivelyGpt(std::uint64_t number, const GptConfig& config = sampled_config())
+      : Gpt(config) {
     Generator generator(number);
     for (const NamedParameter& parameter : named_parameters()) {
       if (parameter.var->rank() < 2) continue;
@@ -45,7 +46,7 @@ const Tokens kPrompt = {1, 2, 3};
 
 TEST(GptSample, FailsWhenTheLogitsAreNotFinite) {
   seed(9);
-  Gpt model(small_config());
+  Gpt model(sampled_config());
   model.tokens.weight.value().data<float>()[50 * 32] = std::nanf("");  // one class
   const bool was_training = model.is_training();
   EXPECT_THROW(generate(model, Tokens{9}, {.count = 1, .length = 2}), Error);
@@ -67,7 +68,7 @@ TEST(GptSample, IsReproducibleAndGoesPastTheContext) {
 
 TEST(GptSample, GivesTheSameTokensWithAndWithoutTheCache) {
   for (const bool is_wide : {false, true}) {
-    GptConfig config = small_config();
+    GptConfig config = sampled_config();
     config.wide_residual = is_wide;
     LivelyGpt model(3, config);
     for (const Tokens& prompt : {Tokens{5}, kPrompt, Tokens(15, 8), Tokens(16, 7), Tokens(17, 6)}) {
@@ -169,7 +170,7 @@ TEST(GptSample, EndsATextBeforeAStopText) {
 }
 
 TEST(GptSample, TellsWholeCharacters) {
-  GptConfig config = small_config();
+  GptConfig config = sampled_config();
   config.vocab = 256;
   LivelyGpt model(2, config);
   const auto bytes = data::Vocabulary::of_bytes();
