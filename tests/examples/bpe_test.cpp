@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <random>
 #include <string>
 #include <vector>
@@ -188,9 +188,9 @@ TEST(Bpe, TakesAMegabyteOfOneLetterInNearlyLinearTime) {
     parts.tokens.push_back(parts.tokens.back() + parts.tokens.back());
   }
   const Bpe bpe(parts);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: others may be at work
   EXPECT_THAT(bpe.encode(std::string((1U << 20U) + 5, 'a')).size(), 258U);  // and 4 + 1
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 60);  // a quadratic one takes hours
 }
 
 /// Merges the first of the lowest rank, again and again: the definition.
