@@ -17,7 +17,7 @@ namespace {
 
 constexpr Extent kExtents[] = {{533, 768}, {301, 513}, {33, 9001}, {133, 4096}, {5, 40000}};
 
-class CudaNormStreams : public CudaTest {
+class CudaNormStreams : public CudaTestWith<Extent> {
  protected:
   void SetUp() override {
     CudaTest::SetUp();
@@ -31,6 +31,11 @@ class CudaNormStreams : public CudaTest {
 
   cudaStream_t side_ = nullptr;
 };
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaNormStreams, ::testing::ValuesIn(kExtents),
+                         [](const ::testing::TestParamInfo<Extent>& at) {
+                           return cat(at.param.rows, "x", at.param.cols);
+                         });
 
 /// Forward and backward of one problem, with its workspace.
 class Case {
@@ -71,59 +76,54 @@ class Case {
   Tensor workspace_;
 };
 
-TEST_F(CudaNormStreams, GiveTheSameBitsTwentyTimesBesideOtherWork) {
+TEST_P(CudaNormStreams, GiveTheSameBitsTwentyTimesBesideOtherWork) {
   const Tensor load = empty({1 << 26}, DType::f32, kCuda);  // one fill of it: 60 us or more
   for (const NormDTypes& dtypes : {kNormDTypes[2], kWideStreamDTypes[0]}) {
-    for (const Extent& extent : kExtents) {
-      SCOPED_TRACE(cat(dtypes, " [", extent.rows, ", ", extent.cols, "]"));
-      const Case norm(problem_of_mode(dtypes, extent, 2));
-      norm.launch_both();
-      const std::vector<std::vector<double>> first = norm.values();
-      synchronize(kCuda);
-      for (int repeat = 1; repeat < 20; ++repeat) {
-        norm.poison();
-        {
-          const StreamScope on_side(Stream(CudaStream{side_, 0}));
-          for (int i = 0; i < repeat % 4; ++i)
-            load.fill(static_cast<double>(i));
-        }
-        norm.launch_both();
-        ASSERT_EQ(norm.values() == first, true) << "run " << repeat;
+    SCOPED_TRACE(cat(dtypes));
+    const Case norm(problem_of_mode(dtypes, GetParam(), 2));
+    norm.launch_both();
+    const std::vector<std::vector<double>> first = norm.values();
+    synchronize(kCuda);
+    for (int repeat = 1; repeat < 20; ++repeat) {
+      norm.poison();
+      {
+        const StreamScope on_side(Stream(CudaStream{side_, 0}));
+        for (int i = 0; i < repeat % 4; ++i)
+          load.fill(static_cast<double>(i));
       }
-      synchronize(Stream(CudaStream{side_, 0}));
+      norm.launch_both();
+      ASSERT_EQ(norm.values() == first, true) << "run " << repeat;
     }
+    synchronize(Stream(CudaStream{side_, 0}));
   }
 }
 
-TEST_F(CudaNormStreams, GiveTheSameBitsFromACapturedGraph) {
-  for (const Extent& extent : kExtents) {
-    SCOPED_TRACE(cat("[", extent.rows, ", ", extent.cols, "]"));
-    const Case norm(problem_of_mode({DType::bf16, DType::f32}, extent, 2));
-    synchronize(kCuda);
-    const cudaStream_t stream = std::get<CudaStream>(current_stream(kCuda)).handle;
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    // The first launch of these kernels, so that what they set up once is captured as well.
-    LAMINA_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    norm.launch_both();
-    LAMINA_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-    LAMINA_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
-    std::vector<std::vector<double>> replayed;
-    for (int replay = 0; replay < 3; ++replay) {
-      norm.poison();
-      LAMINA_CUDA_CHECK(cudaGraphLaunch(executable, stream));
-      const std::vector<std::vector<double>> now = norm.values();
-      if (replay > 0) {
-        EXPECT_EQ(now == replayed, true) << "replay " << replay;
-      }
-      replayed = now;
-    }
+TEST_P(CudaNormStreams, GiveTheSameBitsFromACapturedGraph) {
+  const Case norm(problem_of_mode({DType::bf16, DType::f32}, GetParam(), 2));
+  synchronize(kCuda);
+  const cudaStream_t stream = std::get<CudaStream>(current_stream(kCuda)).handle;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  // The first launch of these kernels, so that what they set up once is captured as well.
+  LAMINA_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  norm.launch_both();
+  LAMINA_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  LAMINA_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+  std::vector<std::vector<double>> replayed;
+  for (int replay = 0; replay < 3; ++replay) {
     norm.poison();
-    norm.launch_both();
-    EXPECT_EQ(norm.values() == replayed, true) << "launched alone";
-    cudaGraphExecDestroy(executable);
-    cudaGraphDestroy(graph);
+    LAMINA_CUDA_CHECK(cudaGraphLaunch(executable, stream));
+    const std::vector<std::vector<double>> now = norm.values();
+    if (replay > 0) {
+      EXPECT_EQ(now == replayed, true) << "replay " << replay;
+    }
+    replayed = now;
   }
+  norm.poison();
+  norm.launch_both();
+  EXPECT_EQ(norm.values() == replayed, true) << "launched alone";
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
 #include <type_traits>
 #include <variant>
@@ -161,88 +163,65 @@ void poison(std::initializer_list<const CudaTensor*> outputs) {
   }
 }
 
-/// Counts how often each policy ran.
-class Coverage {
- public:
-  explicit Coverage(std::vector<RowPolicy> policies)
-      : policies_(std::move(policies)), runs_(policies_.size()) {}
-
-  /// Calls check() for every policy that is legal for `args`.
-  template <class Args, class Check>
-  void for_each_legal(const Args& args, const Check& check) {
-    for (std::size_t i = 0; i < policies_.size(); ++i) {
-      if (!is_legal(policies_[i], args)) continue;
-      SCOPED_TRACE(text_of(policies_[i]));
-      ++runs_[i];
-      check(policies_[i]);
-      if (::testing::Test::HasFailure()) return;
-    }
+/// Calls check() for every one of `policies` that is legal for `args`.
+template <class Args, class Check>
+void for_each_legal(const std::vector<RowPolicy>& policies, const Args& args, const Check& check) {
+  for (const RowPolicy& policy : policies) {
+    if (!is_legal(policy, args)) continue;
+    SCOPED_TRACE(text_of(policy));
+    check(policy);
+    if (::testing::Test::HasFailure()) return;
   }
-
-  void expect_complete(bool has_clusters) const {
-    for (std::size_t i = 0; i < policies_.size(); ++i) {
-      if (policies_[i].variant == RowVariant::cluster && !has_clusters) continue;
-      EXPECT_GT(runs_[i], 0) << text_of(policies_[i]) << " was legal for no size";
-    }
-  }
-
- private:
-  std::vector<RowPolicy> policies_;
-  std::vector<int> runs_;
-};
-
-bool has_clusters() {
-  const NormOperands on({.dtypes = kTypes[1], .extent = {1, 8}});
-  return row_problem(on.args(), cuda_stream()).sm >= 90;
 }
 
-using CudaRowPolicy = CudaTest;
+/// The parameter is a place in kExtents: a test of its own for each size, so that
+/// compute-sanitizer's slow runs can be spread over processes.
+using CudaRowPolicySizes = CudaTestWith<std::size_t>;
 
-TEST_F(CudaRowPolicy, EveryLayerNormForwardVariantMatchesTheReference) {
-  Coverage coverage(forward_policies());
-  std::size_t mode = 0;
-  for (const Extent& extent : kExtents) {
-    for (const NormDTypes& dtypes : kTypes) {
-      const NormOperands on(problem_of_mode(dtypes, extent, mode++));
-      SCOPED_TRACE(cat(on.problem));
-      run_on(kCuda, on.args());
-      if (on.problem.has_residual) expect_sum(on);
-      const Reference want = reference_of(on);
-      const std::vector<double> sum = on.sum ? on.sum.values() : std::vector<double>();
-      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
-        poison({&on.sum, &on.y, &on.mean, &on.rstd});
-        run_forced(policy, on.args());
-        expect_normalised(on, want);
-        if (!on.sum) return;
-        EXPECT_EQ(on.sum.values() == sum, true) << "sum";
-        EXPECT_TRUE(on.sum.guards_intact()) << "sum";
-      });
-      if (HasFailure()) return;
-    }
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaRowPolicySizes,
+                         ::testing::Range(std::size_t{0}, std::size(kExtents)),
+                         [](const ::testing::TestParamInfo<std::size_t>& at) {
+                           const Extent& extent = kExtents[at.param];
+                           return cat(extent.rows, "x", extent.cols);
+                         });
+
+TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
+  std::size_t mode = GetParam() * std::size(kTypes);
+  for (const NormDTypes& dtypes : kTypes) {
+    const NormOperands on(problem_of_mode(dtypes, kExtents[GetParam()], mode++));
+    SCOPED_TRACE(cat(on.problem));
+    run_on(kCuda, on.args());
+    if (on.problem.has_residual) expect_sum(on);
+    const Reference want = reference_of(on);
+    const std::vector<double> sum = on.sum ? on.sum.values() : std::vector<double>();
+    for_each_legal(forward_policies(), on.args(), [&](const RowPolicy& policy) {
+      poison({&on.sum, &on.y, &on.mean, &on.rstd});
+      run_forced(policy, on.args());
+      expect_normalised(on, want);
+      if (!on.sum) return;
+      EXPECT_EQ(on.sum.values() == sum, true) << "sum";
+      EXPECT_TRUE(on.sum.guards_intact()) << "sum";
+    });
+    if (HasFailure()) return;
   }
-  coverage.expect_complete(has_clusters());
 }
 
-TEST_F(CudaRowPolicy, EveryLayerNormBackwardVariantMatchesTheReference) {
-  Coverage coverage(backward_policies());
-  std::size_t mode = 0;
-  for (const Extent& extent : kExtents) {
-    for (const NormDTypes& dtypes : kTypes) {
-      ++mode;
-      const Problem p = problem_of_mode(dtypes, extent, mode);
-      const bool has_tail = mode % 2 == 0;
-      const BackwardOperands on(p, {.dx_drop = has_tail, .column_sum = has_tail});
-      SCOPED_TRACE(cat(p, " tail ", has_tail));
-      const BackwardReference want(on);
-      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
-        poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
-        run_forced(policy, on.args());
-        expect_gradients(on, want);
-      });
-      if (HasFailure()) return;
-    }
+TEST_P(CudaRowPolicySizes, EveryLayerNormBackwardVariantMatchesTheReference) {
+  std::size_t mode = GetParam() * std::size(kTypes);
+  for (const NormDTypes& dtypes : kTypes) {
+    ++mode;
+    const Problem p = problem_of_mode(dtypes, kExtents[GetParam()], mode);
+    const bool has_tail = mode % 2 == 0;
+    const BackwardOperands on(p, {.dx_drop = has_tail, .column_sum = has_tail});
+    SCOPED_TRACE(cat(p, " tail ", has_tail));
+    const BackwardReference want(on);
+    for_each_legal(backward_policies(), on.args(), [&](const RowPolicy& policy) {
+      poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
+      run_forced(policy, on.args());
+      expect_gradients(on, want);
+    });
+    if (HasFailure()) return;
   }
-  coverage.expect_complete(has_clusters());
 }
 
 /// Operands of RMSNorm: those of LayerNorm without what it does not have.
@@ -262,54 +241,76 @@ RmsNormBackward rms_norm_args(const BackwardOperands& on) {
           .workspace = {}};
 }
 
-TEST_F(CudaRowPolicy, EveryRmsNormVariantMatchesTheReference) {
-  Coverage forward(forward_policies()), backward(backward_policies());
-  for (const Extent& extent : kExtents) {
-    for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
-      const Problem p{.dtypes = dtypes, .extent = extent};
-      SCOPED_TRACE(cat(p));
-      const NormOperands on(p);
-      const Tensor x = on.x.reference(), weight = on.weight.reference();
-      const Tensor y = empty_like(x), rstd = empty({extent.rows}, DType::f64);
-      RmsNorm want = rms_norm_args(on);
-      want.x = rows(x), want.weight = flat(weight), want.y = rows(y), want.rstd = flat(rstd);
-      run(want, CpuStream{});
-      forward.for_each_legal(rms_norm_args(on), [&](const RowPolicy& policy) {
-        poison({&on.y, &on.rstd});
-        run_forced(policy, rms_norm_args(on));
-        EXPECT_TRUE(all_close(on.y.values(), y.to_vector<double>(), norm_tolerance(dtypes.rows)));
-        EXPECT_TRUE(all_close(on.rstd.values(), rstd.to_vector<double>(), {.relative = 1e-6}));
-        EXPECT_TRUE(on.y.guards_intact());
-      });
+TEST_P(CudaRowPolicySizes, EveryRmsNormVariantMatchesTheReference) {
+  const Extent& extent = kExtents[GetParam()];
+  for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
+    const Problem p{.dtypes = dtypes, .extent = extent};
+    SCOPED_TRACE(cat(p));
+    const NormOperands on(p);
+    const Tensor x = on.x.reference(), weight = on.weight.reference();
+    const Tensor y = empty_like(x), rstd = empty({extent.rows}, DType::f64);
+    RmsNorm want = rms_norm_args(on);
+    want.x = rows(x), want.weight = flat(weight), want.y = rows(y), want.rstd = flat(rstd);
+    run(want, CpuStream{});
+    for_each_legal(forward_policies(), rms_norm_args(on), [&](const RowPolicy& policy) {
+      poison({&on.y, &on.rstd});
+      run_forced(policy, rms_norm_args(on));
+      EXPECT_TRUE(all_close(on.y.values(), y.to_vector<double>(), norm_tolerance(dtypes.rows)));
+      EXPECT_TRUE(all_close(on.rstd.values(), rstd.to_vector<double>(), {.relative = 1e-6}));
+      EXPECT_TRUE(on.y.guards_intact());
+    });
 
-      // Every variant against the default one, which rms_norm_test.cpp checks.
-      const BackwardOperands back(p);
-      run_on(kCuda, rms_norm_args(back));
-      const std::vector<double> dx = back.dx.values(), dweight = back.dweight.values();
-      backward.for_each_legal(rms_norm_args(back), [&](const RowPolicy& policy) {
-        poison({&back.dx, &back.dweight});
-        run_forced(policy, rms_norm_args(back));
-        EXPECT_TRUE(all_close(back.dx.values(), dx,
-                              {.dtype = dtypes.rows, .absolute = 4e-6, .relative = 4e-6}));
-        EXPECT_TRUE(all_close(back.dweight.values(), dweight,
-                              {.dtype = dtypes.parameters, .absolute = 4e-5, .relative = 4e-6}));
-        EXPECT_TRUE(back.dx.guards_intact());
-      });
-      if (HasFailure()) return;
+    // Every variant against the default one, which rms_norm_test.cpp checks.
+    const BackwardOperands back(p);
+    run_on(kCuda, rms_norm_args(back));
+    const std::vector<double> dx = back.dx.values(), dweight = back.dweight.values();
+    for_each_legal(backward_policies(), rms_norm_args(back), [&](const RowPolicy& policy) {
+      poison({&back.dx, &back.dweight});
+      run_forced(policy, rms_norm_args(back));
+      EXPECT_TRUE(all_close(back.dx.values(), dx,
+                            {.dtype = dtypes.rows, .absolute = 4e-6, .relative = 4e-6}));
+      EXPECT_TRUE(all_close(back.dweight.values(), dweight,
+                            {.dtype = dtypes.parameters, .absolute = 4e-5, .relative = 4e-6}));
+      EXPECT_TRUE(back.dx.guards_intact());
+    });
+    if (HasFailure()) return;
+  }
+}
+
+using CudaRowPolicy = CudaTest;
+
+TEST_F(CudaRowPolicy, EveryVariantIsLegalForOneOfTheSizes) {
+  std::vector<RowProblem> forward, backward;
+  std::size_t mode = 0;
+  for (const Extent& extent : kExtents) {
+    for (const NormDTypes& dtypes : kTypes) {
+      const BackwardOperands on(problem_of_mode(dtypes, extent, mode));
+      forward.push_back(
+          row_problem(NormOperands(problem_of_mode(dtypes, extent, mode++)).args(), cuda_stream()));
+      backward.push_back(row_problem(on.args(), cuda_stream()));
     }
   }
-  forward.expect_complete(has_clusters());
-  backward.expect_complete(has_clusters());
+  const auto is_skipped = [&](const RowPolicy& policy) {
+    return policy.variant == RowVariant::cluster && forward.front().sm < 90;
+  };
+  for (const RowPolicy& policy : forward_policies()) {
+    const auto is_legal = [&](const RowProblem& p) { return is_legal_forward(policy, p); };
+    EXPECT_TRUE(is_skipped(policy) || std::ranges::any_of(forward, is_legal)) << text_of(policy);
+  }
+  for (const RowPolicy& policy : backward_policies()) {
+    const auto is_legal = [&](const RowProblem& p) { return is_legal_backward(policy, p); };
+    EXPECT_TRUE(is_skipped(policy) || std::ranges::any_of(backward, is_legal)) << text_of(policy);
+  }
 }
 
 TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
-  Coverage coverage(forward_policies());
+  const std::vector<RowPolicy> policies = forward_policies();
   for (const Extent& extent : kNormVariants) {
     for (const NormDTypes& dtypes : kTypes) {
       const NormOperands fused(problem_of_mode(dtypes, extent, 1));
       SCOPED_TRACE(cat(fused.problem));
       NormOperands plain(problem_of_mode(dtypes, extent, 0));
-      coverage.for_each_legal(fused.args(), [&](const RowPolicy& policy) {
+      for_each_legal(policies, fused.args(), [&](const RowPolicy& policy) {
         poison({&fused.sum, &fused.y, &plain.y});
         run_forced(policy, fused.args());
         LayerNorm unfused = fused.args();
@@ -331,7 +332,7 @@ TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
 }
 
 TEST_F(CudaRowPolicy, BackwardWithADsumOfZerosGivesTheBitsOfOneWithout) {
-  Coverage coverage(backward_policies());
+  const std::vector<RowPolicy> policies = backward_policies();
   for (const Extent& extent : kNormVariants) {
     for (const NormDTypes& dtypes : kTypes) {
       const BackwardOperands on(problem_of_mode(dtypes, extent, 1));
@@ -342,7 +343,7 @@ TEST_F(CudaRowPolicy, BackwardWithADsumOfZerosGivesTheBitsOfOneWithout) {
                                                 on.dweight.values(), on.dbias.values(),
                                                 on.column_sum.values()};
       };
-      coverage.for_each_legal(on.args(), [&](const RowPolicy& policy) {
+      for_each_legal(policies, on.args(), [&](const RowPolicy& policy) {
         LayerNormBackward without = on.args();
         without.dsum = {};
         if (!is_legal(policy, without)) return;
