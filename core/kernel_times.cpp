@@ -21,6 +21,7 @@ void KernelTimes::begin(std::size_t live_elsewhere) {
   calls_.clear();
   open_.clear();
   marks_.clear();
+  captured_nodes_.clear();
   edges_.clear();
   is_forward_over_ = false;
   held_at_begin_ = held_by_scope();
@@ -47,11 +48,15 @@ std::size_t KernelTimes::mark(const Stream& stream) {
 #if LAMINA_WITH_CUDA
   const auto* on_cuda = std::get_if<CudaStream>(&stream);
   if (const auto tail = on_cuda != nullptr ? cuda::capture_tail(*on_cuda) : std::nullopt) {
-    const bool is_last = !marks_.empty() && marks_.back().is_captured &&
-                         marks_.back().node == tail->node && tail->count < 2;
-    if (is_last) return marks_.size() - 1;  // nothing was queued since: one event for both
-    // Behind a join of streams there is no single node to put an event behind.
-    marks_.push_back({.time = {}, .is_captured = tail->count < 2, .node = tail->node});
+    const bool is_join = tail->count > 1;  // no single node to put a time stamp behind
+    const bool is_last = !is_join && !marks_.empty() && marks_.back().captured &&
+                         captured_nodes_.back() == tail->node;
+    if (is_last) return marks_.size() - 1;  // nothing was queued since: one point for both
+    marks_.emplace_back();
+    if (!is_join) {
+      marks_.back().captured = captured_nodes_.size();
+      captured_nodes_.push_back(tail->node);
+    }
     return marks_.size() - 1;
   }
 #endif
@@ -86,7 +91,20 @@ std::map<std::string, std::size_t> KernelTimes::held_by_scope() const {
   return held;
 }
 
+void KernelTimes::set_replay(std::shared_ptr<const std::uint64_t> times, TimePoint done) {
+  replay_times_ = std::move(times);
+  replay_done_ = std::move(done);
+}
+
+/// NaN where one of them has no time.
+double KernelTimes::ms_between_marks(const Mark& from, const Mark& to) const {
+  if (!from.captured || !to.captured || !replay_times_) return ms_between(from.time, to.time);
+  const std::uint64_t* const ns = replay_times_.get();
+  return 1e-6 * static_cast<double>(ns[*to.captured] - ns[*from.captured]);
+}
+
 std::vector<ProfileRow> KernelTimes::rows() const {
+  wait_for(replay_done_);
   std::vector<ProfileRow> rows;
   std::vector<std::size_t> row_of_call;
   std::map<std::tuple<std::string_view, Direction, std::string_view>, std::size_t> known;
@@ -107,7 +125,7 @@ std::vector<ProfileRow> KernelTimes::rows() const {
   for (std::size_t i = 0; i + 1 < edges_.size(); ++i) {
     const Edge &from = edges_[i], &to = edges_[i + 1];
     if (from.owner == kNobody || from.stream != to.stream) continue;
-    const double ms = ms_between(marks_[from.mark].time, marks_[to.mark].time);
+    const double ms = ms_between_marks(marks_[from.mark], marks_[to.mark]);
     if (std::isfinite(ms)) rows[row_of_call[from.owner]].ms += ms;
   }
   for (const auto& held : held_after_forward_) {
@@ -119,18 +137,6 @@ std::vector<ProfileRow> KernelTimes::rows() const {
     row->live_bytes = static_cast<double>(held.second - before);
   }
   return rows;
-}
-
-std::vector<KernelTimes::CapturedMark> KernelTimes::make_events() {
-  std::vector<CapturedMark> events;
-#if LAMINA_WITH_CUDA
-  for (Mark& mark : marks_) {
-    if (!mark.is_captured) continue;
-    mark.time.event = cuda::new_event(device_.index);
-    if (mark.time.event) events.push_back({mark.node, mark.time.event.get()});
-  }
-#endif
-  return events;
 }
 
 }  // namespace lamina

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // KernelTimes: the kernel calls of one step and the time that each took. A sink that notes a point
 // in time wherever one kernel ends and another begins. While a step is being captured the points
-// are nodes of its graph instead; StepGraph puts events behind them and the times follow with every
-// replay.
+// are nodes of its graph instead; StepGraph puts time stamps behind them and the times follow with
+// every replay.
 #pragma once
 
 #include "core/profile.h"
@@ -10,7 +10,10 @@
 #include "core/time_point.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,15 +42,12 @@ class KernelTimes final : public Sink {
   /// Most bytes of the device that were live when a kernel was launched.
   std::size_t peak_live() const { return peak_live_; }
 
-  /// A point in time of a captured step: `event` is recorded behind `node` (nullptr: at the
-  /// beginning).
-  struct CapturedMark {
-    void* node;
-    void* event;
-  };
+  /// The points that were noted during a capture: nodes of the graph behind which they are, nullptr
+  /// for its beginning.
+  const std::vector<void*>& captured_nodes() const { return captured_nodes_; }
 
-  /// Makes the events of the points that were noted during a capture.
-  std::vector<CapturedMark> make_events();
+  /// Where a replay puts the time of each of these, in nanoseconds, and when it has done so.
+  void set_replay(std::shared_ptr<const std::uint64_t> times, TimePoint done);
 
  private:
   static constexpr std::size_t kNobody = static_cast<std::size_t>(-1);
@@ -60,9 +60,8 @@ class KernelTimes final : public Sink {
   };
 
   struct Mark {
-    TimePoint time;
-    bool is_captured = false;
-    void* node = nullptr;  // of the graph
+    TimePoint time = {};
+    std::optional<std::size_t> captured = {};  // which of captured_nodes_
   };
 
   /// From a mark on, up to that of the next edge, the time belongs to a call or to nobody.
@@ -74,6 +73,7 @@ class KernelTimes final : public Sink {
 
   bool is_ours(const Stream& stream) const;
   std::size_t mark(const Stream& stream);
+  double ms_between_marks(const Mark& from, const Mark& to) const;
   std::map<std::string, std::size_t> held_by_scope() const;
 
   Device device_;
@@ -81,6 +81,9 @@ class KernelTimes final : public Sink {
   std::vector<Call> calls_;
   std::vector<std::size_t> open_;  // calls, innermost last
   std::vector<Mark> marks_;
+  std::vector<void*> captured_nodes_;
+  std::shared_ptr<const std::uint64_t> replay_times_;
+  TimePoint replay_done_;
   std::vector<Edge> edges_;
   bool is_forward_over_ = false;
   std::map<std::string, std::size_t> held_at_begin_, held_after_forward_;  // bytes

@@ -11,6 +11,7 @@
 #include "core/tensor.h"
 #include "core/text.h"
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -95,6 +96,7 @@ void StepGraph::run_timed(const std::function<void()>& step, KernelTimes& times)
     prepare_timed();
     replay(timed_);
     times = *recorded_;
+    times.set_replay(times_, time_on(stream_));
     return;
   }
   const std::size_t elsewhere = live_elsewhere();
@@ -191,10 +193,19 @@ void StepGraph::capture(const std::function<void()>& step) {
 
 void StepGraph::prepare_timed() {
   if (captured_ == nullptr || timed_ != nullptr) return;
-  std::vector<cuda::EventNode> events;
-  for (const KernelTimes::CapturedMark& mark : recorded_->make_events())
-    events.push_back({mark.node, mark.event});
-  timed_ = cuda::instantiate_with_events(graph_, events, std::get<CudaStream>(stream_));
+  const std::vector<void*>& nodes = recorded_->captured_nodes();
+  const std::size_t count = std::max<std::size_t>(nodes.size(), 1);  // a step may have no kernel
+  times_on_device_ =
+      std::make_unique<Tensor>(empty({static_cast<std::int64_t>(count)}, DType::i64, device_));
+  times_ = {static_cast<std::uint64_t*>(cuda::reserve_pinned(count * sizeof(std::uint64_t))),
+            cuda::release_pinned};
+  timed_ = cuda::instantiate_timed(
+      graph_,
+      {.nodes = nodes,
+       .kernel = cuda::time_stamp_kernel(),
+       .on_device = reinterpret_cast<std::uint64_t*>(times_on_device_->data()),
+       .on_host = times_.get()},
+      std::get<CudaStream>(stream_));
 }
 
 void StepGraph::replay(void* executable) {

@@ -80,6 +80,8 @@ class StepGraph {
   std::uint64_t device_shift_ = 0;                         // what shift_ will hold
   void *graph_ = nullptr, *captured_ = nullptr, *timed_ = nullptr;  // of CUDA; the last two run
   std::unique_ptr<KernelTimes> recorded_;                           // kernels of the graph
+  std::unique_ptr<Tensor> times_on_device_;  // of timed_, and where it copies them to
+  std::shared_ptr<std::uint64_t> times_;
   std::size_t nodes_ = 0;
 };
 

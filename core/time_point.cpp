@@ -30,6 +30,13 @@ bool has_passed(const TimePoint& point) {
   return true;
 }
 
+void wait_for(const TimePoint& point) {
+#if LAMINA_WITH_CUDA
+  if (point.event) cuda::wait_for(point.event.get());
+#endif
+  (void)point;
+}
+
 double ms_between(const TimePoint& from, const TimePoint& to) {
   if (from.host && to.host) {
     return std::chrono::duration<double, std::milli>(*to.host - *from.host).count();

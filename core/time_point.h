@@ -29,6 +29,9 @@ TimePoint time_on(const Stream& stream, const HostClock& clock = host_now);
 /// Whether the stream has got there. Never blocks.
 bool has_passed(const TimePoint& point);
 
+/// Blocks until the stream has got there.
+void wait_for(const TimePoint& point);
+
 /// Milliseconds; waits for both. NaN when one of them is missing or they are of different devices.
 double ms_between(const TimePoint& from, const TimePoint& to);
 

@@ -26,6 +26,29 @@ EventPool& event_pool() {
   return pool;
 }
 
+/// An event of the device; null when that has failed.
+std::shared_ptr<void> new_event(int device) noexcept {
+  EventPool& pool = event_pool();
+  const std::lock_guard lock(pool.mutex);
+  auto& free = pool.free[device];
+  cudaEvent_t event = nullptr;
+  if (!free.empty()) {
+    event = free.back();
+    free.pop_back();
+  } else {
+    int previous = 0;
+    if (cudaGetDevice(&previous) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return {};
+    const cudaError_t status = cudaEventCreate(&event);
+    cudaSetDevice(previous);
+    if (status != cudaSuccess) return {};
+  }
+  return {event, [device](void* spent) {
+            EventPool& events = event_pool();
+            const std::lock_guard back(events.mutex);
+            events.free[device].push_back(static_cast<cudaEvent_t>(spent));
+          }};
+}
+
 }  // namespace
 
 int device_count() {
@@ -99,28 +122,6 @@ void check_launch(CudaStream stream, std::string_view kernel, bool wait) {
   }
 }
 
-std::shared_ptr<void> new_event(int device) noexcept {
-  EventPool& pool = event_pool();
-  const std::lock_guard lock(pool.mutex);
-  auto& free = pool.free[device];
-  cudaEvent_t event = nullptr;
-  if (!free.empty()) {
-    event = free.back();
-    free.pop_back();
-  } else {
-    int previous = 0;
-    if (cudaGetDevice(&previous) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return {};
-    const cudaError_t status = cudaEventCreate(&event);
-    cudaSetDevice(previous);
-    if (status != cudaSuccess) return {};
-  }
-  return {event, [device](void* spent) {
-            EventPool& events = event_pool();
-            const std::lock_guard back(events.mutex);
-            events.free[device].push_back(static_cast<cudaEvent_t>(spent));
-          }};
-}
-
 std::shared_ptr<void> record_time(CudaStream stream) noexcept {
   std::shared_ptr<void> event = new_event(stream.device);
   if (event && cudaEventRecord(static_cast<cudaEvent_t>(event.get()), stream.handle) == cudaSuccess)
@@ -134,13 +135,17 @@ bool has_passed(void* event) noexcept {
   return status != cudaErrorNotReady;
 }
 
+void wait_for(void* event) {
+  LAMINA_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+}
+
 double elapsed_ms(void* start, void* stop) {
   if (start == nullptr || stop == nullptr) return std::numeric_limits<double>::quiet_NaN();
   auto* const first = static_cast<cudaEvent_t>(start);
   auto* const last = static_cast<cudaEvent_t>(stop);
   float ms = 0.0F;
-  LAMINA_CUDA_CHECK(cudaEventSynchronize(first));
-  LAMINA_CUDA_CHECK(cudaEventSynchronize(last));
+  wait_for(start);
+  wait_for(stop);
   LAMINA_CUDA_CHECK(cudaEventElapsedTime(&ms, first, last));
   return static_cast<double>(ms);
 }

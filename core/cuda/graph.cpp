@@ -52,25 +52,54 @@ std::vector<cudaGraphNode_t> roots_of(cudaGraph_t graph) {
   return roots;
 }
 
-/// Puts an event node between a node, or the beginning, and all that follows it.
-void insert(cudaGraph_t graph, const EventNode& event) {
-  auto* const behind = static_cast<cudaGraphNode_t>(event.behind);
-  Followers followers;
-  if (behind != nullptr) {
-    followers = followers_of(behind);
-  } else {
-    followers.nodes = roots_of(graph);
-  }
+bool is_kernel(cudaGraphNode_t node) {
+  cudaGraphNodeType type{};
+  LAMINA_CUDA_CHECK(cudaGraphNodeGetType(node, &type));
+  return type == cudaGraphNodeTypeKernel;
+}
+
+cudaGraphNode_t add_time_stamp(cudaGraph_t graph, const void* kernel, std::uint64_t* at) {
+  void* arguments[] = {&at};
+  cudaKernelNodeParams params{};
+  params.func = const_cast<void*>(kernel);
+  params.gridDim = params.blockDim = dim3(1);
+  params.kernelParams = arguments;
   cudaGraphNode_t node = nullptr;
-  LAMINA_CUDA_CHECK(cudaGraphAddEventRecordNode(&node, graph, &behind, behind != nullptr ? 1 : 0,
-                                                static_cast<cudaEvent_t>(event.event)));
-  for (std::size_t i = 0; i < followers.nodes.size(); ++i) {
-    if (behind != nullptr) {
-      LAMINA_CUDA_CHECK(
-          kRemoveDependencies(graph, &behind, &followers.nodes[i], &followers.edges[i], 1));
-    }
-    LAMINA_CUDA_CHECK(kAddDependencies(graph, &node, &followers.nodes[i], nullptr, 1));
+  LAMINA_CUDA_CHECK(cudaGraphAddKernelNode(&node, graph, nullptr, 0, &params));
+  return node;
+}
+
+void put_at_beginning(cudaGraph_t graph, cudaGraphNode_t stamp) {
+  for (const cudaGraphNode_t& root : roots_of(graph)) {
+    if (root != stamp) LAMINA_CUDA_CHECK(kAddDependencies(graph, &stamp, &root, nullptr, 1));
   }
+}
+
+/// Puts a time stamp between a node and all that follows it. `may_start_early`: the device has
+/// programmatic dependent launch.
+void put_behind(cudaGraph_t graph, cudaGraphNode_t behind, cudaGraphNode_t stamp,
+                bool may_start_early) {
+  const Followers followers = followers_of(behind);
+  cudaGraphEdgeData early{};
+  early.type = cudaGraphDependencyTypeProgrammatic;
+  early.from_port = cudaGraphKernelNodePortProgrammatic;
+  LAMINA_CUDA_CHECK(kAddDependencies(graph, &behind, &stamp,
+                                     may_start_early && is_kernel(behind) ? &early : nullptr, 1));
+  for (std::size_t i = 0; i < followers.nodes.size(); ++i) {
+    const cudaGraphNode_t& follower = followers.nodes[i];
+    LAMINA_CUDA_CHECK(kRemoveDependencies(graph, &behind, &follower, &followers.edges[i], 1));
+    LAMINA_CUDA_CHECK(kAddDependencies(graph, &stamp, &follower, &followers.edges[i], 1));
+  }
+}
+
+/// Nodes that nothing follows.
+std::vector<cudaGraphNode_t> leaves_of(cudaGraph_t graph) {
+  std::size_t count = 0;
+  LAMINA_CUDA_CHECK(cudaGraphGetNodes(graph, nullptr, &count));
+  std::vector<cudaGraphNode_t> nodes(count);
+  LAMINA_CUDA_CHECK(cudaGraphGetNodes(graph, nodes.data(), &count));
+  std::erase_if(nodes, [](cudaGraphNode_t node) { return !followers_of(node).nodes.empty(); });
+  return nodes;
 }
 
 void* instantiate(cudaGraph_t graph, CudaStream stream) {
@@ -123,11 +152,28 @@ CapturedGraph end_capture(CudaStream stream) {
   return result;
 }
 
-void* instantiate_with_events(void* graph, std::span<const EventNode> events, CudaStream stream) {
+void* instantiate_timed(void* graph, const TimeStamps& stamps, CudaStream stream) {
   const DeviceGuard guard(stream.device);
-  for (const EventNode& event : events)
-    insert(static_cast<cudaGraph_t>(graph), event);
-  return instantiate(static_cast<cudaGraph_t>(graph), stream);
+  auto* const timed = static_cast<cudaGraph_t>(graph);
+  int major = 0;
+  LAMINA_CUDA_CHECK(
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device));
+  std::uint64_t* at = stamps.on_device;
+  for (void* node : stamps.nodes) {
+    const cudaGraphNode_t stamp = add_time_stamp(timed, stamps.kernel, at++);
+    if (node == nullptr) {
+      put_at_beginning(timed, stamp);
+    } else {
+      put_behind(timed, static_cast<cudaGraphNode_t>(node), stamp, major >= 9);
+    }
+  }
+  if (stamps.nodes.empty()) return instantiate(timed, stream);
+  const std::vector<cudaGraphNode_t> leaves = leaves_of(timed);
+  cudaGraphNode_t copy = nullptr;
+  LAMINA_CUDA_CHECK(cudaGraphAddMemcpyNode1D(&copy, timed, leaves.data(), leaves.size(),
+                                             stamps.on_host, stamps.on_device,
+                                             stamps.nodes.size_bytes(), cudaMemcpyDeviceToHost));
+  return instantiate(timed, stream);
 }
 
 void abandon_capture(CudaStream stream) noexcept {

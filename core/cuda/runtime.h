@@ -8,6 +8,7 @@
 #include "core/stream.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -45,15 +46,15 @@ void copy(void* to, Device to_device, const void* from, Device from_device, std:
 /// Throws CudaError when the last launch of this thread failed; `wait` has no effect in a capture.
 void check_launch(CudaStream stream, std::string_view kernel, bool wait);
 
-/// An event of the device, from a pool and back to it with its last owner; null when the device has
-/// failed.
-std::shared_ptr<void> new_event(int device) noexcept;
-
-/// The same, passed when the work queued on the stream so far is done.
+/// An event, from a pool and back to it with its last owner, that is passed when the work queued on
+/// the stream so far is done. Null when the device has failed.
 std::shared_ptr<void> record_time(CudaStream stream) noexcept;
 
 /// Whether the device has passed the event. Never blocks; true when the device has failed.
 bool has_passed(void* event) noexcept;
+
+/// Blocks until the device has passed the event. Throws CudaError when the device has failed.
+void wait_for(void* event);
 
 /// Milliseconds between two events of one device; waits for both. NaN when either is null.
 double elapsed_ms(void* start, void* stop);
@@ -77,12 +78,6 @@ struct CapturedGraph {
   std::size_t nodes = 0;
 };
 
-/// An event of a graph, recorded when `behind` is done, or at the beginning for nullptr.
-struct EventNode {
-  void* behind;
-  void* event;
-};
-
 /// Ends the recording. Throws CudaError when something was queued that cannot be recorded.
 CapturedGraph end_capture(CudaStream stream);
 void abandon_capture(CudaStream stream) noexcept;
@@ -90,10 +85,22 @@ void launch_graph(void* executable, CudaStream stream);
 void destroy_executable(void* executable, CudaStream stream) noexcept;
 void destroy_graph(void* graph) noexcept;
 
-/// Adds event nodes to the graph and makes a second executable of it: what followed a node follows
-/// its event from then on, and programmatic dependent launch across it becomes an ordinary
-/// dependency. The events must live as long as the executable. Once for a graph.
-void* instantiate_with_events(void* graph, std::span<const EventNode> events, CudaStream stream);
+/// Points of a graph at which it notes the time, in nanoseconds of the device's clock.
+struct TimeStamps {
+  std::span<void* const> nodes;  // when each of these is done; nullptr: the beginning
+  const void* kernel;            // that writes a time: time_stamp_kernel()
+  std::uint64_t* on_device;      // the times, one a node, and
+  std::uint64_t* on_host;        // their copy at the end; both live as long as the executable
+};
+
+/// Puts the kernel of a time stamp behind each of the nodes, and makes a second executable of the
+/// graph. What followed a node follows that kernel from then on, as a programmatic dependent launch
+/// where it was one. Once for a graph.
+void* instantiate_timed(void* graph, const TimeStamps& stamps, CudaStream stream);
+
+/// `__global__ void (std::uint64_t* at)`, for one thread: writes the time when all before it is
+/// done. Defined in cuda_kernels/time_stamp.cu.
+const void* time_stamp_kernel();
 
 /// Opens a range that NVIDIA's tools show. `name` ends with a zero.
 void push_range(std::string_view name, bool is_backward) noexcept;
