@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Matrix products by cuBLASLt, each by the plan of its problem (gemm_plans.h): problems differ by
 // everything that may change the choice, the alignment of the pointers and the workspace included.
+// Those of few rows have a kernel of ours.
 #include "core/kernels/gemm.h"
 
 #include "core/cuda/check.h"
+#include "cuda_kernels/gemm_few_rows.h"
 #include "cuda_kernels/gemm_plans.h"
 
 #include <cuda_runtime.h>
@@ -37,6 +39,7 @@ void finish_nothing(const Gemm& args, CudaStream stream) {
 void run(const Gemm& args, CudaStream stream) {
   if (args.write == GradWrite::skip || args.d.elements() == 0 || args.batch == 0) return;
   if (args.k() == 0) return finish_nothing(args, stream);
+  if (has_few_rows(args)) return run_few_rows(args, stream);
   gemm_plans_of(stream.device).run(args, stream);
 }
 

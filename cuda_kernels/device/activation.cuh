@@ -53,6 +53,21 @@ __device__ inline float activate(float x) {
   }
 }
 
+/// The same for an activation that is known at run time.
+__device__ inline float activate(ActivationKind kind, float x) {
+  switch (kind) {
+    case ActivationKind::relu:
+      return activate<ActivationKind::relu>(x);
+    case ActivationKind::gelu_tanh:
+      return activate<ActivationKind::gelu_tanh>(x);
+    case ActivationKind::gelu_erf:
+      return activate<ActivationKind::gelu_erf>(x);
+    case ActivationKind::silu:
+      return activate<ActivationKind::silu>(x);
+  }
+  return x;
+}
+
 /// f'(x).
 template <ActivationKind kKind>
 __device__ inline float slope(float x) {
