@@ -5,7 +5,9 @@
 #include "core/step_graph.h"
 #include "core/storage.h"
 #include "core/text.h"
+#include "core/time_point.h"
 #include "core/trace_recorder.h"
+#include "examples/gpt/live_line.h"
 #include "examples/gpt/log.h"
 #include "examples/gpt/train.h"
 #include "examples/gpt/training_step.h"
@@ -133,6 +135,7 @@ int profile(const Options& options, Console& console) {
     recorder.begin_step(i);
     train_step();
   }
+  const std::chrono::nanoseconds recorded = host_now();
   Trace trace = recorder.stop();
   trace.memory = memory_over_time(pools.histories());
   if (!trace.kernels.empty()) {
@@ -144,8 +147,10 @@ int profile(const Options& options, Console& console) {
   std::ostringstream json;
   write_chrome_trace(trace, json);
   write_file(options.trace, json.str());
+  const double seconds = std::chrono::duration<double>(host_now() - recorded).count();
   console.out << layer_table(trace, options.steps) << "\ntrace   " << options.trace << ", "
-              << bytes_text(json.str().size()) << ": open it at https://ui.perfetto.dev\n"
+              << bytes_text(json.str().size()) << " in " << fixed(seconds, 2)
+              << " s: open it at https://ui.perfetto.dev\n"
               << "memory  " << options.memory << ": open it at https://pytorch.org/memory_viz\n"
               << std::flush;
   return 0;
