@@ -5,10 +5,11 @@ Usage: python3 benchmarks/profile_check.py RESULT.json PROGRAM
 
 PROGRAM is lamina-gpt. Three runs on the same text:
   profile  the mean rows of `train --profile=10`: their sum, and as a share of a step (coverage)
-  trace    the kernels of `profile --steps 3`: their sum a step, and size and writing time of the file
-  ncu      five layers, forward and backward, in the third of three `--eager` steps, from gpu__time_duration with
-           clocks and caches left alone. Kernels run one by one there, so the GPU draws less power, and products
-           run at higher clocks than in a training step.
+  trace    the kernels of `profile --steps 60`: their sum over the last 20 steps, when the GPU's clocks are those of
+           a longer run; and size and writing time of the file of 3 steps
+  ncu      five layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks and caches left
+           alone. Kernels run one by one there, so the GPU draws less power, and products run at higher clocks than
+           in a training step.
 """
 import argparse
 import csv
@@ -28,7 +29,8 @@ QUIET = ["--eval-every", "0", "--eval-batches", "1", "--samples", "0"]
 LAYERS = ("blocks.5.norm_1", "blocks.5.norm_2", "blocks.5.attention.qkv", "blocks.5.mlp.up", "norm")
 STEPS, EVERY = 100, 10
 WARMUP = 2  # samples
-TRACED = 3  # steps
+TRACED, OF_TRACED = 60, 20  # steps, and the last of them that count
+SMALL = 3  # steps whose file is measured
 
 
 def run(command):
@@ -52,30 +54,37 @@ def profile_of(program, folder):
 
 def trace_of(program, folder):
     path = pathlib.Path(folder) / "trace.json"
-    said = run([program, "profile", *MODEL, "--steps", str(TRACED), "--trace", str(path), "--memory",
-                f"{folder}/memory.pickle"])
+    command = [program, "profile", *MODEL, "--trace", str(path), "--memory", f"{folder}/memory.pickle", "--steps"]
+    said = run([*command, str(SMALL)])
+    file = {"steps": SMALL, "bytes": path.stat().st_size,
+            "written_s": float(re.search(r" in ([0-9.]+) s: open", said).group(1))}
+    run([*command, str(TRACED)])
     document = json.loads(path.read_text(encoding="utf-8"))
-    kernels = [event for event in document["traceEvents"] if event.get("cat") == "kernel"]
+    kernels = [event for event in document["traceEvents"]
+               if event.get("cat") == "kernel" and event["args"]["step"] > TRACED - OF_TRACED]
 
     def ms(layer=None):
-        return sum(kernel["dur"] for kernel in kernels if layer in (None, kernel["args"].get("layer"))) / 1e3 / TRACED
+        return sum(kernel["dur"] for kernel in kernels if layer in (None, kernel["args"]["layer"])) / 1e3 / OF_TRACED
 
-    return {"all_ms": ms(), "layers_ms": {layer: ms(layer) for layer in LAYERS}, "kernels": len(kernels),
-            "bytes": path.stat().st_size, "written_s": float(re.search(r" in ([0-9.]+) s: open", said).group(1))}
+    return {"all_ms": ms(), "layers_ms": {layer: ms(layer) for layer in LAYERS},
+            "kernels_per_step": len(kernels) / OF_TRACED, "file": file}
 
 
 def ncu_ms(program, layer, folder):
-    """Of one layer in the third step: its kernels come three times in the same order."""
+    """Of one layer in a step. Its first kernel begins each step and an evaluation behind them; of each kernel the
+    median counts."""
     output = run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--metrics", "gpu__time_duration.sum",
                   "--clock-control", "none", "--cache-control", "none", "--nvtx", "--nvtx-include", f"{layer}/",
                   program, "train", *MODEL, *QUIET, "--eager", "--steps", "3", "--out", f"{folder}/ncu-{layer}"])
     lines = [line for line in output.splitlines() if line.startswith('"')]
     kernels = [row for row in csv.DictReader(lines) if row["ID"]]
+    ns = {}
+    for row in kernels:
+        ns.setdefault(row["Kernel Name"], []).append(float(row["gpu__time_duration.sum"].replace(",", "")))
     names = [row["Kernel Name"] for row in kernels]
-    period = next((p for p in range(1, len(names) // 3 + 1) if names[:p] == names[p:2 * p] == names[2 * p:3 * p]), 0)
-    if period == 0:
-        sys.exit(f"ncu: the {len(names)} kernels of {layer} do not come three times: {names[:20]}")
-    return sum(float(row["gpu__time_duration.sum"].replace(",", "")) for row in kernels[2 * period:3 * period]) / 1e6
+    if len(names) < 2 or names[0] not in names[1:]:
+        sys.exit(f"ncu: {layer} has {len(names)} kernels, expected those of three steps: {names[:20]}\n{output[-1000:]}")
+    return sum(statistics.median(ns[name]) for name in names[:names.index(names[0], 1)]) / 1e6
 
 
 def main():

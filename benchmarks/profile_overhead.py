@@ -96,7 +96,8 @@ def main():
     for name in args.cases:
         rows.append(measure(args.program, name, args.device, args.every, args.rounds))
         document = {"date": today(), "commit": args.commit, "machine": machine(),
-                    "command": "python3 " + " ".join(sys.argv), "rows": rows}
+                    "command": f"python3 benchmarks/profile_overhead.py RESULT.json PROGRAM --cases {' '.join(args.cases)} "
+                               f"--rounds {args.rounds}", "rows": rows}
         args.result.parent.mkdir(parents=True, exist_ok=True)
         args.result.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     for row in rows:

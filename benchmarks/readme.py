@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the generated parts of README.md, docs/performance.md and docs/tutorial.md: tables of results from the JSON
+"""Writes the generated parts of README.md, docs/performance.md, docs/profiling.md and docs/tutorial.md: tables of results from the JSON
 under benchmarks/results, and programs of examples/ with what they print. A part is what lies between
 "<!-- NAME, written by benchmarks/readme.py -->" and the next "<!-- end -->"; a name with a slash is that of a file.
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from gpt_cases import CASES, TITLES
 from gpt_floor import parts
 
-FILES = ("README.md", "docs/performance.md", "docs/tutorial.md")
+FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md")
 STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_large.json")
 END = "<!-- end -->"
 
@@ -163,6 +163,45 @@ def generation():
                         f"{document['commit'][:10]}; `{document['command']}`"])
 
 
+def loss_curve():
+    """What tests/parity/loss_curve.py measured: means over 50 steps, and their largest differences."""
+    document = load("nvidia-h200/loss_curve.json")
+    loss, window = document["loss"], document["window"]
+
+    def smoothed(name, end):
+        return statistics.mean(loss[name][end - window:end])
+
+    def largest(a, b, first, last):
+        return max(abs(smoothed(a, end) - smoothed(b, end)) for end in range(first, last + 1))
+
+    steps = len(loss["lamina"])
+    rows = []
+    for first, last in ((window, 200), (200, 400), (400, 600), (600, steps)):
+        rows.append((f"{first} to {last}", *(f"{smoothed(name, last):.4f}" for name in loss),
+                     *(f"{largest(a, b, first, last):.4f}" for a, b in itertools.combinations(loss, 2))))
+    names = [name.replace("_", ", ").replace("lamina", "Lamina").replace("pytorch", "PyTorch") for name in loss]
+    header = ("steps", *(f"{name}, last loss" for name in names),
+              *(f"most between {a} and {b}" for a, b in itertools.combinations(names, 2)))
+    return "\n\n".join([table(header, rows),
+                        f"{document['machine']['gpu']}, PyTorch {document['torch']}, {document['date']}, commit "
+                        f"{document['commit'][:10]}; {document['shape']}"])
+
+
+def profile_overhead():
+    """What benchmarks/profile_overhead.py measured."""
+    document = load("nvidia-h200/profile_overhead.json")
+
+    def percent(figure):
+        return f"{100 * figure['median']:.2f} ({100 * figure['least']:.2f} to {100 * figure['greatest']:.2f})"
+
+    rows = [(TITLES[row["case"]], f"{row['kernels_per_step']:.0f}", f"{row['step_ms']['median']:.2f}",
+             percent(row["sampled_step"]), percent(row["amortised"]), f"{100 * row['from_samples']:.3f}",
+             f"{100 * row['coverage']['median']:.1f}") for row in document["rows"]]
+    header = ("model", "calls a step", "ms/step", "a sampled step takes more, %", "a run with a sample every 50 steps takes more, %",
+              "the same from the samples, %", "coverage, %")
+    return "\n\n".join([table(header, rows), origin(document)])
+
+
 def contents(name):
     """A file as a block, a source without the licence and the comment that opens it."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
@@ -172,7 +211,8 @@ def contents(name):
 
 
 PARTS = {"results": training, "layer_norm": layer_norm, "training_step": training_step,
-         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation}
+         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation,
+         "profile_overhead": profile_overhead, "loss_curve": loss_curve}
 
 
 def generate(text):
