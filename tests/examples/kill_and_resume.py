@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kills lamina-gpt train (SIGKILL) at random times, each time goes on with the same command, and
+"""Kills lamina-gpt train (SIGKILL) at random moments, each time goes on with the same command, and
 compares the run with one that was left alone: weights, moments, log. There is a checkpoint at each
 step. Usage: kill_and_resume.py LAMINA_GPT [KILLS [SEED]]"""
 
@@ -17,6 +17,7 @@ KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 RANDOM = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
 STEPS_A_KILL = 20
 STEPS = 3 * STEPS_A_KILL * KILLS  # more than what the kills leave time for
+TAIL = 4096  # bytes of the log with at least one step
 TIMES = ("ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine", "trained_s", "logs")
 
 
@@ -40,8 +41,9 @@ def log_of(out):
 def logged_steps(out):
     """The last step that is in the log; the last line may be cut."""
     try:
-        with open(os.path.join(out, "log.jsonl")) as file:
-            steps = re.findall(r'"event":"step".*"step":(\d+),', file.read())
+        with open(os.path.join(out, "log.jsonl"), "rb") as file:
+            file.seek(max(0, os.stat(file.fileno()).st_size - TAIL))
+            steps = re.findall(rb'"event":"step".*"step":(\d+),', file.read())
     except FileNotFoundError:
         return 0
     return int(steps[-1]) if steps else 0
@@ -64,6 +66,15 @@ def seconds_of(training):
     return time.monotonic() - start
 
 
+def wait_for_moment(process, out, start_seconds, step_seconds):
+    """In the start of the process, or in one of its steps. Steps are counted: the machine's speed changes."""
+    steps = 0 if RANDOM.random() < 0.2 else RANDOM.randrange(1, 2 * STEPS_A_KILL)
+    first = logged_steps(out)
+    while steps > 0 and logged_steps(out) < first + steps and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(RANDOM.uniform(0.0, step_seconds if steps > 0 else start_seconds))
+
+
 def main():
     with tempfile.TemporaryDirectory() as directory:
         with open(os.path.join(directory, "text.txt"), "w") as file:
@@ -71,18 +82,19 @@ def main():
         whole, out, short = (os.path.join(directory, name) for name in ("whole", "run", "short"))
         start_seconds = seconds_of(command(short, 1))
         seconds = seconds_of(command(whole))
-        longest = 2 * (start_seconds + STEPS_A_KILL * seconds / STEPS)
         most_lost = damaged = kills = 0
         while kills < KILLS:
             before = logged_steps(out)
-            process = subprocess.Popen(command(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            try:
-                text, _ = process.communicate(timeout=RANDOM.uniform(0.0, longest))
-                sys.exit(f"the run ended with status {process.returncode} after {kills} kills: {text}")
-            except subprocess.TimeoutExpired:
+            with open(os.path.join(directory, "said.txt"), "w+") as said:
+                process = subprocess.Popen(command(out), stdout=said, stderr=subprocess.STDOUT)
+                wait_for_moment(process, out, start_seconds, seconds / STEPS)
                 process.kill()
-                text, _ = process.communicate()
-                kills += 1
+                status = process.wait()
+                said.seek(0)
+                text = said.read()
+            if status >= 0:
+                sys.exit(f"the run ended with status {status} after {kills} kills: {text}")
+            kills += 1
             damaged += text.count("damaged ")
             resumed = re.search(r"^resume  step (\d+)", text, re.M)
             if resumed:

@@ -166,12 +166,8 @@ std::vector<AttentionCase> attention_cases() {
   return cases;
 }
 
-std::string name_of_case(const ::testing::TestParamInfo<AttentionCase>& info) {
-  return cat(info.index, "_", info.param);
-}
-
 INSTANTIATE_TEST_SUITE_P(Implementations, CudaAttention, ::testing::ValuesIn(attention_cases()),
-                         name_of_case);
+                         NameOfCase());
 
 class CudaAttentionContract : public CudaTest {};
 

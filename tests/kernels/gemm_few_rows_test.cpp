@@ -67,14 +67,10 @@ std::vector<GemmCase> in_all_dtypes(const std::vector<GemmCase>& cases) {
 
 using CudaFewRows = CudaTestWith<GemmCase>;
 
-std::string name_of_case(const ::testing::TestParamInfo<GemmCase>& at) {
-  return cat(at.index, "_", at.param);
-}
-
 INSTANTIATE_TEST_SUITE_P(Sizes, CudaFewRows, ::testing::ValuesIn(in_all_dtypes(sizes())),
-                         name_of_case);
+                         NameOfCase());
 INSTANTIATE_TEST_SUITE_P(Options, CudaFewRows, ::testing::ValuesIn(in_all_dtypes(options())),
-                         name_of_case);
+                         NameOfCase());
 
 TEST_P(CudaFewRows, MatchTheCpuEachTimeWithTheSameBits) {
   const GemmCase& c = GetParam();

@@ -107,11 +107,7 @@ std::vector<GemmCase> way_cases() {
   return cases;
 }
 
-std::string name_of_case(const ::testing::TestParamInfo<GemmCase>& info) {
-  return cat(info.index, "_", info.param);
-}
-
-INSTANTIATE_TEST_SUITE_P(Epilogues, CudaGemmWays, ::testing::ValuesIn(way_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Epilogues, CudaGemmWays, ::testing::ValuesIn(way_cases()), NameOfCase());
 
 class CudaGemmPlans : public CudaTest {};
 

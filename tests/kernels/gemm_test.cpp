@@ -142,15 +142,11 @@ std::vector<GemmCase> activation_cases() {
   return cases;
 }
 
-std::string name_of_case(const ::testing::TestParamInfo<GemmCase>& info) {
-  return cat(info.index, "_", info.param);
-}
-
 INSTANTIATE_TEST_SUITE_P(Transposed, CudaGemm, ::testing::ValuesIn(transposed_cases()),
-                         name_of_case);
-INSTANTIATE_TEST_SUITE_P(Options, CudaGemm, ::testing::ValuesIn(option_cases()), name_of_case);
+                         NameOfCase());
+INSTANTIATE_TEST_SUITE_P(Options, CudaGemm, ::testing::ValuesIn(option_cases()), NameOfCase());
 INSTANTIATE_TEST_SUITE_P(Activation, CudaGemm, ::testing::ValuesIn(activation_cases()),
-                         name_of_case);
+                         NameOfCase());
 
 class CudaGemmContract : public CudaTest {};
 

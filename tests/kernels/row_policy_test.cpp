@@ -25,42 +25,41 @@ using kernels::tuning::RowPolicy;
 using kernels::tuning::RowProblem;
 using kernels::tuning::RowVariant;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 /// Sizes beside the limits of every number of packs, for vectors and single elements.
-constexpr Extent kExtents[] = {{37, 1},
-                               {37, 8},
-                               {37, 17},
-                               {37, 64},
-                               {37, 120},
-                               {21, 129},
-                               {37, 256},
-                               {21, 264},
-                               {21, 768},
-                               {21, 1000},
-                               {13, 1024},
-                               {9, 1032},
-                               {9, 2048},
-                               {9, 2056},
-                               {9, 3000},
-                               {7, 4096},
-                               {5, 5000},
-                               {5, 6144},
-                               {5, 8192},
-                               {3, 8200},
-                               {3, 9001},
-                               {3, 12288},
-                               {3, 16384},
-                               {2, 24576},
-                               {2, 32768},
-                               {2, 32776},
-                               {1, 49152},
-                               {1, 65536},
-                               {1, 131072},
-                               // several rounds of a persistent grid of blocks and of clusters
-                               {401, 1024},
-                               {203, 8200},
-                               {67, 20488}};
+constexpr Extent kForcedExtents[] = {
+    {37, 1},
+    {37, 8},
+    {37, 17},
+    {37, 64},
+    {37, 120},
+    {21, 129},
+    {37, 256},
+    {21, 264},
+    {21, 768},
+    {21, 1000},
+    {13, 1024},
+    {9, 1032},
+    {9, 2048},
+    {9, 2056},
+    {9, 3000},
+    {7, 4096},
+    {5, 5000},
+    {5, 6144},
+    {5, 8192},
+    {3, 8200},
+    {3, 9001},
+    {3, 12288},
+    {3, 16384},
+    {2, 24576},
+    {2, 32768},
+    {2, 32776},
+    {1, 49152},
+    {1, 65536},
+    {1, 131072},
+    // several rounds of a persistent grid of blocks and of clusters
+    {401, 1024},
+    {203, 8200},
+    {67, 20488}};
 
 constexpr NormDTypes kTypes[] = {{DType::f32, DType::f32},
                                  {DType::bf16, DType::f32},
@@ -159,7 +158,7 @@ void run_forced(const RowPolicy& policy, Args args) {
 /// Poisons outputs, so that each run has to write them.
 void poison(std::initializer_list<const CudaTensor*> outputs) {
   for (const CudaTensor* output : outputs) {
-    if (*output) output->tensor().fill(kNaN);
+    if (*output) output->tensor().fill(std::numeric_limits<double>::quiet_NaN());
   }
 }
 
@@ -174,21 +173,21 @@ void for_each_legal(const std::vector<RowPolicy>& policies, const Args& args, co
   }
 }
 
-/// The parameter is a place in kExtents: a test of its own for each size, so that
+/// The parameter is a place in kForcedExtents: a test of its own for each size, so that
 /// compute-sanitizer's slow runs can be spread over processes.
 using CudaRowPolicySizes = CudaTestWith<std::size_t>;
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaRowPolicySizes,
-                         ::testing::Range(std::size_t{0}, std::size(kExtents)),
+                         ::testing::Range(std::size_t{0}, std::size(kForcedExtents)),
                          [](const ::testing::TestParamInfo<std::size_t>& at) {
-                           const Extent& extent = kExtents[at.param];
+                           const Extent& extent = kForcedExtents[at.param];
                            return cat(extent.rows, "x", extent.cols);
                          });
 
 TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
   std::size_t mode = GetParam() * std::size(kTypes);
   for (const NormDTypes& dtypes : kTypes) {
-    const NormOperands on(problem_of_mode(dtypes, kExtents[GetParam()], mode++));
+    const NormOperands on(problem_of_mode(dtypes, kForcedExtents[GetParam()], mode++));
     SCOPED_TRACE(cat(on.problem));
     run_on(kCuda, on.args());
     if (on.problem.has_residual) expect_sum(on);
@@ -210,7 +209,7 @@ TEST_P(CudaRowPolicySizes, EveryLayerNormBackwardVariantMatchesTheReference) {
   std::size_t mode = GetParam() * std::size(kTypes);
   for (const NormDTypes& dtypes : kTypes) {
     ++mode;
-    const Problem p = problem_of_mode(dtypes, kExtents[GetParam()], mode);
+    const Problem p = problem_of_mode(dtypes, kForcedExtents[GetParam()], mode);
     const bool has_tail = mode % 2 == 0;
     const BackwardOperands on(p, {.dx_drop = has_tail, .column_sum = has_tail});
     SCOPED_TRACE(cat(p, " tail ", has_tail));
@@ -242,7 +241,7 @@ RmsNormBackward rms_norm_args(const BackwardOperands& on) {
 }
 
 TEST_P(CudaRowPolicySizes, EveryRmsNormVariantMatchesTheReference) {
-  const Extent& extent = kExtents[GetParam()];
+  const Extent& extent = kForcedExtents[GetParam()];
   for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
     const Problem p{.dtypes = dtypes, .extent = extent};
     SCOPED_TRACE(cat(p));
@@ -282,7 +281,7 @@ using CudaRowPolicy = CudaTest;
 TEST_F(CudaRowPolicy, EveryVariantIsLegalForOneOfTheSizes) {
   std::vector<RowProblem> forward, backward;
   std::size_t mode = 0;
-  for (const Extent& extent : kExtents) {
+  for (const Extent& extent : kForcedExtents) {
     for (const NormDTypes& dtypes : kTypes) {
       const BackwardOperands on(problem_of_mode(dtypes, extent, mode));
       forward.push_back(

@@ -7,6 +7,7 @@
 #include "core/device.h"
 #include "core/random.h"
 #include "core/tensor.h"
+#include "core/text.h"
 
 #include <gtest/gtest.h>
 
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace lamina::testing {
@@ -35,6 +37,14 @@ class CudaTest : public ::testing::Test {
 /// The same for parameterised suites.
 template <class Param>
 class CudaTestWith : public CudaTest, public ::testing::WithParamInterface<Param> {};
+
+/// Names a parameter by its place and its text, for INSTANTIATE_TEST_SUITE_P.
+struct NameOfCase {
+  template <class Case>
+  std::string operator()(const ::testing::TestParamInfo<Case>& at) const {
+    return cat(at.index, "_", at.param);
+  }
+};
 
 /// Where a CudaTensor lies: `shift` elements after an aligned address, `pad` elements between rows.
 struct Layout {
