@@ -105,24 +105,10 @@ void TensorReader::add_file(const std::string& path) {
   metadata_ = std::move(header.metadata);
 }
 
-/// {"weight_map": {tensor: file}, ...}; the files lie beside the index.
 void TensorReader::read_index(const std::string& path) {
-  const Json index = parse_json(MappedFile(path, kOp).bytes(), cat(kOp, ": ", path, ": the index"));
-  const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
-  if (weight_map == index.end() || !weight_map->is_object()) {
-    fail(path, "the index has no object \"weight_map\", expected one (tensor to file)");
-  }
   std::map<std::string, std::size_t> known;  // files by their name
   std::vector<SafetensorsHeader> headers;
-  for (const auto& [name, value] : weight_map->items()) {
-    if (!value.is_string())
-      fail(path, cat("the file of ", name, " is not text, expected a file's name"));
-    const auto shard = value.get<std::string>();
-    if (shard.empty() || shard == "." || shard == ".." ||
-        shard.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-      fail(path,
-           cat("the file of ", name, " is \"", shard, "\", expected a name without a folder"));
-    }
+  for (const auto& [name, shard] : parse_safetensors_index(MappedFile(path, kOp).bytes(), path)) {
     const auto [it, is_new] = known.try_emplace(shard, files_.size());
     if (is_new) {
       const std::string shard_path = (std::filesystem::path(path).parent_path() / shard).string();

@@ -2,6 +2,7 @@
 #include "nn/safetensors_header.h"
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/text.h"
 
 #include <algorithm>
@@ -327,6 +328,29 @@ SafetensorsHeader parse_safetensors(std::string_view file, const std::string& pa
   if (!Json::sax_parse(text, &parser)) fail_header(path, parser.problem());
   expect_fully_indexed(path, header, file.size() - header.data_start);
   return header;
+}
+
+std::map<std::string, std::string> parse_safetensors_index(std::string_view text,
+                                                           const std::string& path) {
+  const Json index = parse_json(text, cat("safetensors: ", path, ": the index"));
+  const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
+  if (weight_map == index.end() || !weight_map->is_object()) {
+    fail_header(path, "the index has no object \"weight_map\", expected one (tensor to file)");
+  }
+  std::map<std::string, std::string> files;
+  for (const auto& [name, value] : weight_map->items()) {
+    if (!value.is_string()) {
+      fail_header(path, cat("the file of ", name, " is not text, expected a file's name"));
+    }
+    const auto& file = value.get_ref<const std::string&>();
+    if (file.empty() || file == "." || file == ".." ||
+        file.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
+      fail_header(
+          path, cat("the file of ", name, " is \"", file, "\", expected a name without a folder"));
+    }
+    files.emplace(name, file);
+  }
+  return files;
 }
 
 }  // namespace lamina::nn

@@ -44,4 +44,10 @@ inline constexpr std::string_view kSafetensorsMetadata = "__metadata__";
 /// or overlaps.
 SafetensorsHeader parse_safetensors(std::string_view file, const std::string& path);
 
+/// What an index says, {"weight_map": {tensor: file}, ...}: the name of the file of each tensor,
+/// which lies beside the index. Throws Error, with `path`, for anything else and for names with a
+/// folder in them.
+std::map<std::string, std::string> parse_safetensors_index(std::string_view text,
+                                                           const std::string& path);
+
 }  // namespace lamina::nn

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/options.h"
 
+#include "core/json.h"
 #include "core/text.h"
+#include "examples/gpt/option_value.h"
 #include "examples/gpt/options_table.h"
 #include "examples/gpt/run_directory.h"
 #include "examples/gpt/suggestion.h"
@@ -13,6 +15,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -56,75 +59,6 @@ const Spec& find_spec(Command command, std::string_view name, std::string_view p
   throw UsageError(cat(where, "unknown option ", prefix, name, " of ", name_of(command),
                        suggestion(name, names_of(command), prefix), "; lamina-gpt ",
                        name_of(command), " --help lists the options"));
-}
-
-template <class T>
-T parse_number(const Spec& spec, const std::string& text) {
-  T value{};
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  const auto number = static_cast<double>(value);
-  const bool is_low = spec.above_least ? !(number > spec.least) : !(number >= spec.least);
-  if (error != std::errc() || stop != end || is_low || !(number <= spec.most)) {
-    throw UsageError(cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected ",
-                         std::is_integral_v<T> ? "an integer" : "a number",
-                         spec.above_least ? " above " : " from ", spec.least, " to ", spec.most,
-                         " (", spec.help, ")"));
-  }
-  return value;
-}
-
-bool parse_switch(const Spec& spec, const std::string& text) {
-  if (text == "true" || text == "false") return text == "true";
-  throw UsageError(
-      cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected true or false"));
-}
-
-bool names_path(const Spec& spec) {
-  return spec.name == "out" || spec.name == "config" || spec.name == "text" ||
-         spec.name == "gemm-plans" || spec.name == "trace" || spec.name == "memory" ||
-         spec.name == "tokenizer" || spec.name == "from" || spec.name == "data";
-}
-
-/// One of the choices; of a list the first one, or some of the others with commas between.
-void expect_choice(const Spec& spec, const std::string& text) {
-  const auto& choices = spec.choices;
-  if (choices.empty() || text == choices.front()) return;
-  const auto first = choices.begin() + (spec.is_list ? 1 : 0);
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end =
-        spec.is_list ? std::min(text.find(',', begin), text.size()) : text.size();
-    const std::string_view word = std::string_view(text).substr(begin, end - begin);
-    if (std::find(first, choices.end(), word) == choices.end()) {
-      std::string all;
-      for (auto choice = first; choice != choices.end(); ++choice)
-        all += cat(all.empty() ? "" : ", ", *choice);
-      const std::string expected =
-          spec.is_list ? cat(choices.front(), " or some of ", all, " with commas between")
-                       : cat("one of ", all);
-      throw UsageError(cat("--", spec.name, " is ", text.empty() ? "empty" : text, ", expected ",
-                           expected, word == choices.front() ? "" : suggestion(word, choices)));
-    }
-    begin = end + 1;
-  }
-}
-
-void assign(const Spec& spec, const std::string& text, Options& options) {
-  if (text.empty() && names_path(spec)) {
-    throw UsageError(cat("--", spec.name, " is empty, expected a path (", spec.help, ")"));
-  }
-  if (const auto* field = std::get_if<std::int64_t Options::*>(&spec.member)) {
-    options.** field = parse_number<std::int64_t>(spec, text);
-  } else if (const auto* real = std::get_if<double Options::*>(&spec.member)) {
-    options.** real = parse_number<double>(spec, text);
-  } else if (const auto* flag = std::get_if<bool Options::*>(&spec.member)) {
-    options.** flag = parse_switch(spec, text);
-  } else if (const auto* list = std::get_if<std::vector<std::string> Options::*>(&spec.member)) {
-    (options.**list).push_back(text);
-  } else {
-    expect_choice(spec, text);
-    options.*std::get<std::string Options::*>(spec.member) = text;
-  }
 }
 
 using Setting = std::pair<const Spec*, std::string>;
@@ -235,13 +169,14 @@ cxxopts::Options parser_of(Command command) {
 /// Throws UsageError for a switch with another value than true or false: the parser's own text does
 /// not say which option it means.
 void check_switches(Command command, std::span<const std::string> arguments) {
+  Options tried;
   for (const std::string& argument : arguments) {
     const std::size_t equals = argument.find('=');
     if (!argument.starts_with("--") || equals == std::string::npos) continue;
     for (const Spec& spec : specs()) {
       if (belongs(spec, command) && std::holds_alternative<bool Options::*>(spec.member) &&
           spec.name == std::string_view(argument).substr(2, equals - 2)) {
-        (void)parse_switch(spec, argument.substr(equals + 1));
+        assign(spec, argument.substr(equals + 1), tried);
       }
     }
   }
@@ -319,20 +254,26 @@ std::vector<Setting> read_config(Command command, const std::string& path, std::
   std::ifstream file(path);
   if (!file || std::filesystem::is_directory(path, ignored))
     throw UsageError(cat(flag, path, " cannot be read, expected a JSON file"));
-  const Json json = Json::parse(file, nullptr, false);
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  Json json;
+  try {
+    json = parse_json(text, cat(flag, path));
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
   if (!json.is_object()) throw UsageError(cat(flag, path, " is not a JSON object"));
   std::vector<Setting> settings;
   for (const auto& [key, value] : json.items()) {
     const Spec& spec = find_spec(command, key, "", cat(path, ": "));
-    const bool is_list = value.is_array() && spec.name == "text";
     if (spec.name == "config") {
       throw UsageError(cat(path, ": has the option config, expected none in a --config file"));
     }
-    if (value.is_null() || (value.is_structured() && !is_list)) {
-      throw UsageError(cat(path, ": ", key, " is ", value.dump(),
-                           ", expected a string, a number, true or false"));
-    }
-    for (const Json& item : value.is_array() ? value : Json::array({value})) {
+    for (const Json& item :
+         value.is_array() && takes_several(spec) ? value : Json::array({value})) {
+      if (item.is_null() || item.is_structured()) {
+        throw UsageError(cat(path, ": ", key, takes_several(spec) ? " has " : " is ",
+                             item.type_name(), ", expected a string, a number, true or false"));
+      }
       settings.emplace_back(&spec, item.is_string() ? item.get<std::string>() : item.dump());
     }
   }
@@ -350,7 +291,8 @@ std::vector<Setting> read_run(Command command, const Options& given) {
 
 /// Flags override --config as a whole: one --text flag replaces the file's list.
 void apply_settings(const std::vector<Setting>& settings, Options& options) {
-  if (has(settings, "text")) options.text.clear();
+  for (const auto& [spec, value] : settings)
+    clear_list(*spec, options);
   for (const auto& [spec, value] : settings)
     assign(*spec, value, options);
 }

@@ -235,7 +235,8 @@ TEST(GptOptions, RefusesConfigFilesThatSayNothingUseful) {
   const std::string path = directory.file("run.json");
   for (const char* text :
        {R"({"steps": [1, 2]})", R"({"steps": null})", R"({"config": "x.json"})",
-        R"({"text": ["a"], "corpus": "easy"})", R"({"out": ""})", R"([1])", "{"}) {
+        R"({"text": ["a"], "corpus": "easy"})", R"({"text": [["a"]]})", R"({"text": {"a": "b"}})",
+        R"({"steps": 1, "steps": 2})", R"({"out": ""})", R"([1])", "{"}) {
     std::ofstream(path) << text;
     EXPECT_EQ(run({"train", "--device", "cpu", "--config", path}).status, 2) << text;
   }
