@@ -4,7 +4,7 @@
 Usage: python3 benchmarks/profile_check.py RESULT.json PROGRAM
 
 PROGRAM is lamina-gpt. Three runs on the same text:
-  profile  the mean rows of `train --profile=10`: their sum, and as a share of a step (coverage)
+  profile  the mean rows of `train --profile=10`: the sum of those of layers, and of all, beside a step without
   trace    the kernels of `profile --steps 60`: their sum over the last 20 steps, when the GPU's clocks are those of
            a longer run; and size and writing time of the file of 3 steps
   ncu      five layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks and caches left

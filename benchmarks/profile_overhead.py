@@ -97,7 +97,7 @@ def main():
         rows.append(measure(args.program, name, args.device, args.every, args.rounds))
         document = {"date": today(), "commit": args.commit, "machine": machine(),
                     "command": f"python3 benchmarks/profile_overhead.py RESULT.json PROGRAM --cases {' '.join(args.cases)} "
-                               f"--rounds {args.rounds}", "rows": rows}
+                               f"--rounds {args.rounds} --every {args.every} --device {args.device}", "rows": rows}
         args.result.parent.mkdir(parents=True, exist_ok=True)
         args.result.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     for row in rows:

@@ -176,7 +176,7 @@ def loss_curve():
 
     steps = len(loss["lamina"])
     rows = []
-    for first, last in ((window, 200), (200, 400), (400, 600), (600, steps)):
+    for first, last in ((window, 199), (200, 449), (450, 699), (700, steps)):
         rows.append((f"{first} to {last}", *(f"{smoothed(name, last):.4f}" for name in loss),
                      *(f"{largest(a, b, first, last):.4f}" for a, b in itertools.combinations(loss, 2))))
     names = [name.replace("_", ", ").replace("lamina", "Lamina").replace("pytorch", "PyTorch") for name in loss]
@@ -194,10 +194,11 @@ def profile_overhead():
     def percent(figure):
         return f"{100 * figure['median']:.2f} ({100 * figure['least']:.2f} to {100 * figure['greatest']:.2f})"
 
+    every = document["rows"][0]["every"]
     rows = [(TITLES[row["case"]], f"{row['kernels_per_step']:.0f}", f"{row['step_ms']['median']:.2f}",
              percent(row["sampled_step"]), percent(row["amortised"]), f"{100 * row['from_samples']:.3f}",
              f"{100 * row['coverage']['median']:.1f}") for row in document["rows"]]
-    header = ("model", "calls a step", "ms/step", "a sampled step takes more, %", "a run with a sample every 50 steps takes more, %",
+    header = ("model", "calls a step", "ms/step", "a sampled step takes more, %", f"a run with a sample every {every} steps takes more, %",
               "the same from the samples, %", "coverage, %")
     return "\n\n".join([table(header, rows), origin(document)])
 

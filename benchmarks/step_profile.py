@@ -4,7 +4,7 @@
 Usage: python3 benchmarks/step_profile.py RESULT.json NAME=PROGRAM... [--cases gpt2-16,gpt2-64]
 Cases: toy, and gpt2-B: GPT-2 124M on random tokens with a batch of B x 1024.
 NAME says which build PROGRAM is, so that two commits are measured on one machine. The mean of the sampled
-steps, which have an event behind each kernel: a row is a few per cent more than in a step without them.
+steps, which have a time stamp behind each kernel: a row is a little more than in a step without them.
 docs/profiling.md says what the fields of profile.jsonl are.
 """
 import argparse

@@ -22,6 +22,8 @@ void KernelTimes::begin(std::size_t live_elsewhere) {
   open_.clear();
   marks_.clear();
   captured_nodes_.clear();
+  replay_times_.reset();
+  replay_done_ = {};
   edges_.clear();
   is_forward_over_ = false;
   held_at_begin_ = held_by_scope();
@@ -98,9 +100,10 @@ void KernelTimes::set_replay(std::shared_ptr<const std::uint64_t> times, TimePoi
 
 /// NaN where one of them has no time.
 double KernelTimes::ms_between_marks(const Mark& from, const Mark& to) const {
-  if (!from.captured || !to.captured || !replay_times_) return ms_between(from.time, to.time);
+  if (!from.captured || !to.captured || !replay_done_.event) return ms_between(from.time, to.time);
   const std::uint64_t* const ns = replay_times_.get();
-  return 1e-6 * static_cast<double>(ns[*to.captured] - ns[*from.captured]);
+  return 1e-6 *
+         static_cast<double>(static_cast<std::int64_t>(ns[*to.captured] - ns[*from.captured]));
 }
 
 std::vector<ProfileRow> KernelTimes::rows() const {

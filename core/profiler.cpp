@@ -50,7 +50,7 @@ void Profiler::run(const std::function<void()>& plain, const std::function<void(
   const std::int64_t next = step_ + 1;
   const std::int64_t to_sample = (options_.every - next % options_.every) % options_.every;
   if (to_sample == 0) {
-    finish();  // a replay records the same events again
+    finish();  // a replay writes its times where the last one did
     const Span span = time(timed);
     sample_ = {.step = next, .time = span, .plain = std::exchange(plain_, {})};
   } else if (to_sample <= kPlainSteps) {

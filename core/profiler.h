@@ -44,8 +44,8 @@ class Profiler {
   /// not count.
   void step(const std::function<void()>& work);
 
-  /// The same for graph.run(work): a sample of a captured step is a replay with events in it, which
-  /// gives the same bits.
+  /// The same for graph.run(work): a sample of a captured step is a replay with time stamps in it,
+  /// which gives the same bits.
   void step(StepGraph& graph, const std::function<void()>& work);
 
   /// Waits for the sample that is under way, if there is one.

@@ -193,6 +193,11 @@ void StepGraph::capture(const std::function<void()>& step) {
 
 void StepGraph::prepare_timed() {
   if (captured_ == nullptr || timed_ != nullptr) return;
+  if (times_on_device_) {
+    throw Error(
+        "step graph: putting time stamps into it has failed before, expected no further attempt "
+        "(some of them are in it); make a new StepGraph");
+  }
   const std::vector<void*>& nodes = recorded_->captured_nodes();
   const std::size_t count = std::max<std::size_t>(nodes.size(), 1);  // a step may have no kernel
   times_on_device_ =

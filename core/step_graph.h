@@ -44,13 +44,12 @@ class StepGraph {
   void run_eagerly(const std::function<void()>& step);
 
   /// run(), and `times` hears the kernels of this step; what it held before is gone. A recorded
-  /// step is replayed with an event behind each kernel, which keeps kernels from overlapping: the
-  /// same kernels on the same memory, so the same bits. run() goes on without events. The times
-  /// must be read before the next call.
+  /// step is replayed with a time stamp behind each kernel: the same kernels on the same memory, so
+  /// the same bits. run() goes on without stamps. The times must be read before the next call.
   void run_timed(const std::function<void()>& step, KernelTimes& times);
 
-  /// Makes the events of a recorded step, once: so that the first run_timed() takes no longer than
-  /// those after it.
+  /// Puts time stamps into a recorded step, once: so that the first run_timed() takes no longer
+  /// than those after it.
   void prepare_timed();
 
   bool is_captured() const { return captured_ != nullptr; }

@@ -49,7 +49,7 @@ __device__ __forceinline__ void prefetch_b(const Operands<T, D>& in, std::int64_
     const std::int64_t col = first_col + i / lines;
     if (col >= in.n) return;
     const auto* const row = reinterpret_cast<const char*>(in.b + col * in.b_stride);
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + i % lines * kLineBytes));
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + std::int64_t{i % lines} * kLineBytes));
   }
 }
 

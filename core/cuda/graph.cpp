@@ -75,8 +75,8 @@ void put_at_beginning(cudaGraph_t graph, cudaGraphNode_t stamp) {
   }
 }
 
-/// Puts a time stamp between a node and all that follows it. `may_start_early`: the device has
-/// programmatic dependent launch.
+/// Puts a time stamp between a node and all that follows it. `may_start_early`: the stamp waits by
+/// itself until the node is done.
 void put_behind(cudaGraph_t graph, cudaGraphNode_t behind, cudaGraphNode_t stamp,
                 bool may_start_early) {
   const Followers followers = followers_of(behind);
@@ -155,24 +155,25 @@ CapturedGraph end_capture(CudaStream stream) {
 void* instantiate_timed(void* graph, const TimeStamps& stamps, CudaStream stream) {
   const DeviceGuard guard(stream.device);
   auto* const timed = static_cast<cudaGraph_t>(graph);
-  int major = 0;
-  LAMINA_CUDA_CHECK(
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device));
+  // Code for older GPUs does not wait for the kernel before it, wherever it runs.
+  cudaFuncAttributes attributes{};
+  LAMINA_CUDA_CHECK(cudaFuncGetAttributes(&attributes, stamps.kernel));
+  const bool may_start_early = attributes.ptxVersion >= 90;
   std::uint64_t* at = stamps.on_device;
   for (void* node : stamps.nodes) {
     const cudaGraphNode_t stamp = add_time_stamp(timed, stamps.kernel, at++);
     if (node == nullptr) {
       put_at_beginning(timed, stamp);
     } else {
-      put_behind(timed, static_cast<cudaGraphNode_t>(node), stamp, major >= 9);
+      put_behind(timed, static_cast<cudaGraphNode_t>(node), stamp, may_start_early);
     }
   }
   if (stamps.nodes.empty()) return instantiate(timed, stream);
   const std::vector<cudaGraphNode_t> leaves = leaves_of(timed);
   cudaGraphNode_t copy = nullptr;
-  LAMINA_CUDA_CHECK(cudaGraphAddMemcpyNode1D(&copy, timed, leaves.data(), leaves.size(),
-                                             stamps.on_host, stamps.on_device,
-                                             stamps.nodes.size_bytes(), cudaMemcpyDeviceToHost));
+  LAMINA_CUDA_CHECK(cudaGraphAddMemcpyNode1D(
+      &copy, timed, leaves.data(), leaves.size(), stamps.on_host, stamps.on_device,
+      stamps.nodes.size() * sizeof(std::uint64_t), cudaMemcpyDeviceToHost));
   return instantiate(timed, stream);
 }
 

@@ -17,7 +17,8 @@ namespace lamina::kernels {
 /// does not fuse them, and may be before it is added to what is there. What BLAS fuses, and by
 /// which algorithm it multiplies, follows from the operands and, with a TimeGemms, from timing: see
 /// gemm_plans.h. A fused GELU (tanh form, 16-bit d) is within 2 ulp of bf16 down to x = -4. 16-bit
-/// products of up to 8 rows with b transposed have a kernel of their own, which rounds d once.
+/// products of up to 8 rows with b transposed may have a kernel of their own, which rounds d once:
+/// cuda_kernels/gemm_few_rows.h.
 struct Gemm {
   static constexpr std::string_view kName = "gemm";
   Rows a;  // [m, k], or [k, m] when transpose_a, in

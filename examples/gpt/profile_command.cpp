@@ -135,6 +135,7 @@ int profile(const Options& options, Console& console) {
     recorder.begin_step(i);
     train_step();
   }
+  synchronize(device);
   const std::chrono::nanoseconds recorded = host_now();
   Trace trace = recorder.stop();
   trace.memory = memory_over_time(pools.histories());

@@ -88,12 +88,13 @@ def main():
             with open(os.path.join(directory, "said.txt"), "w+") as said:
                 process = subprocess.Popen(command(out), stdout=said, stderr=subprocess.STDOUT)
                 wait_for_moment(process, out, start_seconds, seconds / STEPS)
+                status = process.poll()
                 process.kill()
-                status = process.wait()
+                process.wait()
                 said.seek(0)
                 text = said.read()
-            if status >= 0:
-                sys.exit(f"the run ended with status {status} after {kills} kills: {text}")
+            if status is not None:
+                sys.exit(f"the run ended by itself with status {status} after {kills} kills: {text}")
             kills += 1
             damaged += text.count("damaged ")
             resumed = re.search(r"^resume  step (\d+)", text, re.M)

@@ -81,6 +81,7 @@ TEST_P(CudaFewRows, MatchTheCpuEachTimeWithTheSameBits) {
   launch_with_workspace(args, device.d.tensor());
   expectation.check(c, device);
   const std::vector<double> first = device.d.values();
+  device.d.tensor().fill(0.0);
   launch_with_workspace(args, device.d.tensor());
   EXPECT_EQ(device.d.values() == first, true);
 }
@@ -109,17 +110,21 @@ TEST_F(CudaFewRowsContract, LeaveOtherProductsToCublas) {
 }
 
 TEST_F(CudaFewRowsContract, ReadWhatTheKernelBeforeHasWritten) {
-  GemmCase c = few_rows(1, 4096, 768);
-  c.d_dtype = DType::f32;
-  const Fixture device(c);
-  const Tensor &a = device.a.tensor(), &b = device.b.tensor();
-  a.fill(1.0);
-  const kernels::Gemm args = make_args(c, device.on_device());
-  const Stream stream = stream_of(a);
-  for (int i = 1; i <= 50; ++i) {
-    b.fill(i);  // the product has fetched the old ones into the L2 cache by then
-    launch(stream, args);
-    ASSERT_EQ(device.d.tensor().to_vector<double>(), std::vector<double>(4096, 768.0 * i));
+  // The second product takes its place while the first one runs, which writes its a.
+  const GemmCase first = few_rows(1, 768, 768);
+  GemmCase second = few_rows(1, 4096, 768);
+  second.d_dtype = DType::f32;
+  const Fixture one(first), two(second);
+  GemmOperands of_second = two.on_device();
+  of_second.a = one.d.tensor();
+  one.b.tensor().fill(1.0);
+  two.b.tensor().fill(1.0);
+  const Stream stream = stream_of(of_second.a);
+  for (int i = 1; i <= 50; ++i) {  // all sums are exact
+    one.a.tensor().fill(i);
+    launch(stream, make_args(first, one.on_device()));
+    launch(stream, make_args(second, of_second));
+    ASSERT_EQ(two.d.tensor().to_vector<double>(), std::vector<double>(4096, 768.0 * 768.0 * i));
   }
 }
 

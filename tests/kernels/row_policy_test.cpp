@@ -184,10 +184,22 @@ INSTANTIATE_TEST_SUITE_P(Cuda, CudaRowPolicySizes,
                            return cat(extent.rows, "x", extent.cols);
                          });
 
+/// Of a size and types, with residual, dropout and tail in turn.
+NormOperands forward_operands(std::size_t size, std::size_t type) {
+  return NormOperands(
+      problem_of_mode(kTypes[type], kForcedExtents[size], size * std::size(kTypes) + type));
+}
+
+BackwardOperands backward_operands(std::size_t size, std::size_t type) {
+  const std::size_t mode = size * std::size(kTypes) + type + 1;
+  const bool has_tail = mode % 2 == 0;
+  return BackwardOperands(problem_of_mode(kTypes[type], kForcedExtents[size], mode),
+                          {.dx_drop = has_tail, .column_sum = has_tail});
+}
+
 TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
-  std::size_t mode = GetParam() * std::size(kTypes);
-  for (const NormDTypes& dtypes : kTypes) {
-    const NormOperands on(problem_of_mode(dtypes, kForcedExtents[GetParam()], mode++));
+  for (std::size_t type = 0; type < std::size(kTypes); ++type) {
+    const NormOperands on = forward_operands(GetParam(), type);
     SCOPED_TRACE(cat(on.problem));
     run_on(kCuda, on.args());
     if (on.problem.has_residual) expect_sum(on);
@@ -206,13 +218,9 @@ TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
 }
 
 TEST_P(CudaRowPolicySizes, EveryLayerNormBackwardVariantMatchesTheReference) {
-  std::size_t mode = GetParam() * std::size(kTypes);
-  for (const NormDTypes& dtypes : kTypes) {
-    ++mode;
-    const Problem p = problem_of_mode(dtypes, kForcedExtents[GetParam()], mode);
-    const bool has_tail = mode % 2 == 0;
-    const BackwardOperands on(p, {.dx_drop = has_tail, .column_sum = has_tail});
-    SCOPED_TRACE(cat(p, " tail ", has_tail));
+  for (std::size_t type = 0; type < std::size(kTypes); ++type) {
+    const BackwardOperands on = backward_operands(GetParam(), type);
+    SCOPED_TRACE(cat(on.problem, on.dx_drop ? " with a tail" : ""));
     const BackwardReference want(on);
     for_each_legal(backward_policies(), on.args(), [&](const RowPolicy& policy) {
       poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
@@ -278,28 +286,33 @@ TEST_P(CudaRowPolicySizes, EveryRmsNormVariantMatchesTheReference) {
 
 using CudaRowPolicy = CudaTest;
 
+/// Fails for a policy that is legal for none of the problems, which no test above has run.
+void expect_each_legal(const std::vector<RowPolicy>& policies,
+                       const std::vector<RowProblem>& problems,
+                       bool (*is_legal)(const RowPolicy&, const RowProblem&)) {
+  for (const RowPolicy& policy : policies) {
+    if (policy.variant == RowVariant::cluster && problems.front().sm < 90) continue;
+    const auto takes = [&](const RowProblem& problem) { return is_legal(policy, problem); };
+    EXPECT_TRUE(std::ranges::any_of(problems, takes)) << text_of(policy);
+  }
+}
+
 TEST_F(CudaRowPolicy, EveryVariantIsLegalForOneOfTheSizes) {
-  std::vector<RowProblem> forward, backward;
-  std::size_t mode = 0;
-  for (const Extent& extent : kForcedExtents) {
-    for (const NormDTypes& dtypes : kTypes) {
-      const BackwardOperands on(problem_of_mode(dtypes, extent, mode));
-      forward.push_back(
-          row_problem(NormOperands(problem_of_mode(dtypes, extent, mode++)).args(), cuda_stream()));
-      backward.push_back(row_problem(on.args(), cuda_stream()));
+  std::vector<RowProblem> forward, backward, rms_forward, rms_backward;
+  for (std::size_t size = 0; size < std::size(kForcedExtents); ++size) {
+    for (std::size_t type = 0; type < std::size(kTypes); ++type) {
+      forward.push_back(row_problem(forward_operands(size, type).args(), cuda_stream()));
+      backward.push_back(row_problem(backward_operands(size, type).args(), cuda_stream()));
+      if (kTypes[type].stream != kTypes[type].rows) continue;
+      const Problem p{.dtypes = kTypes[type], .extent = kForcedExtents[size]};
+      rms_forward.push_back(row_problem(rms_norm_args(NormOperands(p)), cuda_stream()));
+      rms_backward.push_back(row_problem(rms_norm_args(BackwardOperands(p)), cuda_stream()));
     }
   }
-  const auto is_skipped = [&](const RowPolicy& policy) {
-    return policy.variant == RowVariant::cluster && forward.front().sm < 90;
-  };
-  for (const RowPolicy& policy : forward_policies()) {
-    const auto is_legal = [&](const RowProblem& p) { return is_legal_forward(policy, p); };
-    EXPECT_TRUE(is_skipped(policy) || std::ranges::any_of(forward, is_legal)) << text_of(policy);
-  }
-  for (const RowPolicy& policy : backward_policies()) {
-    const auto is_legal = [&](const RowProblem& p) { return is_legal_backward(policy, p); };
-    EXPECT_TRUE(is_skipped(policy) || std::ranges::any_of(backward, is_legal)) << text_of(policy);
-  }
+  expect_each_legal(forward_policies(), forward, kernels::tuning::is_legal_forward);
+  expect_each_legal(forward_policies(), rms_forward, kernels::tuning::is_legal_forward);
+  expect_each_legal(backward_policies(), backward, kernels::tuning::is_legal_backward);
+  expect_each_legal(backward_policies(), rms_backward, kernels::tuning::is_legal_backward);
 }
 
 TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
