@@ -4,14 +4,17 @@
 Usage: python3 benchmarks/profile_check.py RESULT.json PROGRAM
 
 PROGRAM is lamina-gpt. Three runs on the same text:
-  profile  the mean rows of `train --profile=10`: the sum of those of layers, and of all, beside a step without
-  trace    the kernels of `profile --steps 60`: their sum over the last 20 steps, when the GPU's clocks are those of
-           a longer run; and size and writing time of the file of 3 steps
-  ncu      five layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks and caches left
-           alone. Kernels run one by one there, so the GPU draws less power, and products run at higher clocks than
-           in a training step.
+  profile  the rows of `train --profile=10`: their sum beside a step without the profile, and those of five layers.
+           nvidia-smi says the clock of the multiprocessors meanwhile.
+  trace    the kernels of `profile --steps 60`, the last 20 steps of it, when the clocks are those of a longer run; and
+           size and writing time of the file of 3 steps. A kernel that has started while one before it still ran, as
+           programmatic dependent launch allows, counts from the end of that one.
+  ncu      the kernels of five layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks
+           and caches left alone. They run one by one there, so the GPU draws less power than in a training step and
+           its clock is higher: at_training_clock is the time of as many cycles at the clock of the first run.
 """
 import argparse
+import contextlib
 import csv
 import json
 import pathlib
@@ -27,28 +30,47 @@ from step_profile import read_profile
 MODEL = ["--preset", "gpt2", "--device", "cuda", "--batch", "16"]
 QUIET = ["--eval-every", "0", "--eval-batches", "1", "--samples", "0"]
 LAYERS = ("blocks.5.norm_1", "blocks.5.norm_2", "blocks.5.attention.qkv", "blocks.5.mlp.up", "norm")
-STEPS, EVERY = 100, 10
-WARMUP = 2  # samples
+STEPS, EVERY = 300, 10
+WARMUP = 5  # samples
 TRACED, OF_TRACED = 60, 20  # steps, and the last of them that count
 SMALL = 3  # steps whose file is measured
+DURATION, CYCLES = "gpu__time_duration.sum", "gpc__cycles_elapsed.max"
+BUSY = 95  # percent: the GPU is training
 
 
 def run(command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@contextlib.contextmanager
+def clocks(of_sm):
+    """Appends to the list the clock in MHz of each moment at which the GPU is busy."""
+    command = ["nvidia-smi", "--query-gpu=clocks.sm,utilization.gpu", "--format=csv,noheader,nounits", "-lms", "50"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            yield
+        finally:
+            watch.terminate()
+            lines = [line.split(",") for line in watch.stdout.read().splitlines()]
+            of_sm += [int(clock) for clock, busy in (line for line in lines if len(line) == 2) if int(busy) >= BUSY]
+
+
 def profile_of(program, folder):
     """Milliseconds of a step, of all rows, and of each layer."""
-    run([program, "train", *MODEL, *QUIET, "--steps", str(STEPS), f"--profile={EVERY}", "--out", f"{folder}/run"])
+    mhz = []
+    with clocks(mhz):
+        run([program, "train", *MODEL, *QUIET, "--steps", str(STEPS), f"--profile={EVERY}", "--out", f"{folder}/run"])
     samples = read_profile(f"{folder}/run/profile.jsonl")[WARMUP:]
 
-    def mean(ms_of):
-        return statistics.mean(ms_of(sample) for sample in samples)
+    def median(value_of):
+        return statistics.median(value_of(sample) for sample in samples)
 
-    return {"step_ms": statistics.median(sample["step_ms"] for sample in samples),
-            "named_ms": mean(lambda s: sum(row["ms"] for row in s["rows"] if row["layer"])),
-            "all_ms": mean(lambda s: sum(row["ms"] for row in s["rows"])),
-            "layers_ms": {layer: mean(lambda s, of=layer: sum(row["ms"] for row in s["rows"] if row["layer"] == of))
+    return {"samples": len(samples), "sm_mhz": statistics.median(mhz),
+            "step_ms": median(lambda s: s["step_ms"]), "sampled_step_ms": median(lambda s: s["profiled_ms"]),
+            "named_ms": median(lambda s: s["named_ms"]),
+            "coverage": median(lambda s: s["named_ms"] / s["step_ms"]),
+            "named_of_sampled_step": median(lambda s: s["named_ms"] / s["profiled_ms"]),
+            "layers_ms": {layer: median(lambda s, of=layer: sum(row["ms"] for row in s["rows"] if row["layer"] == of))
                           for layer in LAYERS}}
 
 
@@ -60,31 +82,45 @@ def trace_of(program, folder):
             "written_s": float(re.search(r" in ([0-9.]+) s: open", said).group(1))}
     run([*command, str(TRACED)])
     document = json.loads(path.read_text(encoding="utf-8"))
-    kernels = [event for event in document["traceEvents"]
-               if event.get("cat") == "kernel" and event["args"]["step"] > TRACED - OF_TRACED]
+    kernels = sorted((event for event in document["traceEvents"] if event.get("cat") == "kernel"),
+                     key=lambda event: event["ts"])
+    steps = range(TRACED - OF_TRACED + 1, TRACED + 1)
+    ms = {step: dict.fromkeys(["all", *LAYERS], 0.0) for step in steps}
+    end = 0.0
+    for kernel in kernels:
+        stops = kernel["ts"] + kernel["dur"]
+        own = max(0.0, stops - max(kernel["ts"], end)) / 1e3
+        end = max(end, stops)
+        of_step = ms.get(kernel["args"]["step"], {})
+        for name in ("all", kernel["args"]["layer"]):
+            if name in of_step:
+                of_step[name] += own
 
-    def ms(layer=None):
-        return sum(kernel["dur"] for kernel in kernels if layer in (None, kernel["args"]["layer"])) / 1e3 / OF_TRACED
+    def median(name):
+        return statistics.median(of_step[name] for of_step in ms.values())
 
-    return {"all_ms": ms(), "layers_ms": {layer: ms(layer) for layer in LAYERS},
-            "kernels_per_step": len(kernels) / OF_TRACED, "file": file}
+    return {"steps": OF_TRACED, "all_ms": median("all"), "layers_ms": {layer: median(layer) for layer in LAYERS},
+            "kernels_per_step": sum(kernel["args"]["step"] in steps for kernel in kernels) / OF_TRACED, "file": file}
 
 
-def ncu_ms(program, layer, folder):
+def ncu_of(program, layer, folder, training_mhz):
     """Of one layer in a step. Its first kernel begins each step and an evaluation behind them; of each kernel the
     median counts."""
-    output = run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--metrics", "gpu__time_duration.sum",
+    output = run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--metrics", f"{DURATION},{CYCLES}",
                   "--clock-control", "none", "--cache-control", "none", "--nvtx", "--nvtx-include", f"{layer}/",
                   program, "train", *MODEL, *QUIET, "--eager", "--steps", "3", "--out", f"{folder}/ncu-{layer}"])
     lines = [line for line in output.splitlines() if line.startswith('"')]
     kernels = [row for row in csv.DictReader(lines) if row["ID"]]
-    ns = {}
+    values = {}
     for row in kernels:
-        ns.setdefault(row["Kernel Name"], []).append(float(row["gpu__time_duration.sum"].replace(",", "")))
+        values.setdefault(row["Kernel Name"], []).append([float(row[key].replace(",", "")) for key in (DURATION, CYCLES)])
     names = [row["Kernel Name"] for row in kernels]
     if len(names) < 2 or names[0] not in names[1:]:
         sys.exit(f"ncu: {layer} has {len(names)} kernels, expected those of three steps: {names[:20]}\n{output[-1000:]}")
-    return sum(statistics.median(ns[name]) for name in names[:names.index(names[0], 1)]) / 1e6
+    of_step = names[:names.index(names[0], 1)]
+    ns, cycles = (sum(statistics.median(value[i] for value in values[name]) for name in of_step) for i in (0, 1))
+    return {"ms": ns / 1e6, "kernels": len(of_step), "sm_mhz": round(cycles / ns * 1e3),
+            "at_training_clock_ms": cycles / training_mhz / 1e3}
 
 
 def main():
@@ -105,8 +141,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         keep("profile", profile_of(args.program, folder))
         keep("trace", trace_of(args.program, folder))
+        keep("ncu", {})
         for layer in LAYERS:
-            keep(f"ncu_ms {layer}", ncu_ms(args.program, layer, folder))
+            keep("ncu", {**document["ncu"],
+                         layer: ncu_of(args.program, layer, folder, document["profile"]["sm_mhz"])})
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@
 
 namespace lamina {
 
-/// A stream as the allocator sees it: 0 is the CPU (and the default stream), else the value of the
-/// stream's handle.
-
 /// A point in a stream's queue of work, given by MemorySource::record.
 using Event = std::uint64_t;
 

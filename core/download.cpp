@@ -38,7 +38,7 @@ void Download::reserve(std::size_t bytes) {
   bytes_ = bytes;
 }
 
-std::vector<std::string_view> Download::operator()(std::span<const Tensor> tensors) {
+void Download::begin(std::span<const Tensor> tensors) {
   std::size_t total = 0;
   for (const Tensor& tensor : tensors) {
     if (tensor.device() != device_) {
@@ -48,23 +48,46 @@ std::vector<std::string_view> Download::operator()(std::span<const Tensor> tenso
     total += tensor.bytes();
   }
   reserve(total);
-  std::vector<std::string_view> copies;
-  std::byte* to = memory_.get();
+  copies_.clear();
+  staged_ = {};
+  if (device_.is_cuda()) {
+    try {
+      staged_ = empty({static_cast<std::int64_t>(total)}, DType::u8, device_);
+    } catch (const OutOfMemory&) {  // then each copy goes to the host at once
+    }
+  }
+  std::byte* const to = staged_ ? static_cast<std::byte*>(staged_.data()) : memory_.get();
+  std::size_t at = 0;
   for (const Tensor& tensor : tensors) {
     const Tensor from = tensor.contiguous();
-    if (from.bytes() > 0) {
+    const std::size_t bytes = from.bytes();
+    if (bytes > 0) {
 #if LAMINA_WITH_CUDA
       if (device_.is_cuda()) {
-        cuda::copy(to, kCpu, from.data(), device_, from.bytes(),
+        cuda::copy(to + at, staged_ ? device_ : kCpu, from.data(), device_, bytes,
                    std::get<CudaStream>(stream_of(from)));
       }
 #endif
-      if (!device_.is_cuda()) std::memcpy(to, from.data(), from.bytes());
+      if (!device_.is_cuda()) std::memcpy(to + at, from.data(), bytes);
     }
-    copies.emplace_back(reinterpret_cast<const char*>(to), from.bytes());
-    to += from.bytes();
+    copies_.emplace_back(reinterpret_cast<const char*>(memory_.get()) + at, bytes);
+    at += bytes;
   }
-  return copies;
+#if LAMINA_WITH_CUDA
+  if (staged_) ready_ = cuda::record_time(std::get<CudaStream>(stream_of(staged_)));
+#endif
+}
+
+std::vector<std::string_view> Download::finish() {
+#if LAMINA_WITH_CUDA
+  if (staged_) {
+    const CudaStream stream = cuda::transfer_stream(device_.index);
+    if (ready_) cuda::wait_for(ready_.get());  // without one the device has failed: the copy throws
+    cuda::copy(memory_.get(), kCpu, staged_.data(), device_, staged_.bytes(), stream);
+    staged_ = {};
+  }
+#endif
+  return copies_;
 }
 
 }  // namespace lamina

@@ -49,6 +49,20 @@ std::shared_ptr<void> new_event(int device) noexcept {
           }};
 }
 
+/// The device's stream among `streams`, made when there is none.
+CudaStream stream_of_device(int device, std::map<int, cudaStream_t>& streams) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  auto it = streams.find(device);
+  if (it == streams.end()) {
+    const DeviceGuard guard(device);
+    cudaStream_t stream = nullptr;
+    LAMINA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    it = streams.emplace(device, stream).first;
+  }
+  return {it->second, device};
+}
+
 }  // namespace
 
 int device_count() {
@@ -83,17 +97,13 @@ void restore_device(int device) noexcept {
 }
 
 CudaStream default_stream(int device) {
-  static std::mutex mutex;
   static std::map<int, cudaStream_t> streams;
-  const std::lock_guard lock(mutex);
-  auto it = streams.find(device);
-  if (it == streams.end()) {
-    const DeviceGuard guard(device);
-    cudaStream_t stream = nullptr;
-    LAMINA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    it = streams.emplace(device, stream).first;
-  }
-  return {it->second, device};
+  return stream_of_device(device, streams);
+}
+
+CudaStream transfer_stream(int device) {
+  static std::map<int, cudaStream_t> streams;
+  return stream_of_device(device, streams);
 }
 
 void synchronize(CudaStream stream) {

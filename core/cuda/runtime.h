@@ -29,6 +29,9 @@ void restore_device(int device) noexcept;
 /// The process's own non-blocking stream of the device; made at the first call.
 CudaStream default_stream(int device);
 
+/// The same for copies beside the work of that stream.
+CudaStream transfer_stream(int device);
+
 void synchronize(CudaStream stream);
 
 /// Device memory of one device as a MemorySource.

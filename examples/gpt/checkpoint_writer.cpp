@@ -17,12 +17,13 @@ CheckpointWriter::CheckpointWriter(Disk& disk, CheckpointStore store, Retention 
 void CheckpointWriter::begin(Content content, std::vector<std::filesystem::path> logs) {
   std::vector<Tensor> tensors = content.model.tensors;
   tensors.insert(tensors.end(), content.optimizer.tensors.begin(), content.optimizer.tensors.end());
-  const std::vector<std::string_view> copies = download_(tensors);
+  download_.begin(tensors);
   content.optimizer.tensors.clear();
   const auto parameters = static_cast<std::ptrdiff_t>(content.model.tensors.size());
   content.model.tensors.clear();
-  const auto write = [this, parameters, copies](const Content& now,
-                                                const std::vector<std::filesystem::path>& paths) {
+  const auto write = [this, parameters](const Content& now,
+                                        const std::vector<std::filesystem::path>& paths) {
+    const std::vector<std::string_view> copies = download_.finish();
     for (const std::filesystem::path& path : paths)
       disk_->sync(path);
     std::vector<CheckpointFile> files = {{"model.safetensors", {now.model.header}},

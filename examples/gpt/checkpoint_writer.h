@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Writes checkpoints while training goes on: tensors are copied to host memory between two steps,
-// and a thread does the rest. The next checkpoint waits for it.
+// Writes checkpoints while training goes on: tensors are copied between two steps, on the device
+// where it has room, and a thread does the rest. The next checkpoint waits for it.
 #pragma once
 
 #include "core/download.h"

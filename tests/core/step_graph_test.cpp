@@ -21,7 +21,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <future>
 #include <span>
 #include <string>
 #include <string_view>
@@ -149,6 +151,11 @@ TEST(Upload, RefusesWhatDoesNotFit) {
   EXPECT_THAT([] { Upload(kCpu, 8, 0); }, ThrowsMessage<Error>(HasSubstr("0 slots")));
 }
 
+std::vector<std::string_view> copies_of(Download& download, std::span<const Tensor> tensors) {
+  download.begin(tensors);
+  return download.finish();
+}
+
 /// Copies of a matrix and of a part of it, twice, with a larger one in between.
 void expect_copies(Device device) {
   Download download(device);
@@ -157,12 +164,14 @@ void expect_copies(Device device) {
                                        zeros({0}, DType::i32, device)};
   for (const std::int64_t size : {1, 1 << 20}) {
     const std::vector<Tensor> large = {full({size}, 7.0, DType::i32, device)};
-    const std::vector<std::string_view> sevens = download(large);
+    const std::vector<std::string_view> sevens = copies_of(download, large);
     EXPECT_EQ(sevens[0].size(), static_cast<std::size_t>(4 * size));
     EXPECT_EQ(sevens[0].back(), '\0');
     EXPECT_EQ(sevens[0][sevens[0].size() - 4], '\7');
-    const std::vector<std::string_view> copies = download(tensors);
+    download.begin(tensors);
     matrix.fill(0.0);  // they do not follow
+    const std::vector<std::string_view> copies =
+        std::async(std::launch::async, [&] { return download.finish(); }).get();
     ASSERT_EQ(copies.size(), 3U);
     const std::vector<std::int32_t> all = {1, 2, 3, 4, 5, 6}, column = {2, 5};
     EXPECT_EQ(copies[0], std::string_view(reinterpret_cast<const char*>(all.data()), 24));
@@ -185,8 +194,39 @@ TEST_F(CudaDownload, CopiesTensors) {
   expect_copies(kCuda);
   Download download(kCuda);
   const std::vector<Tensor> elsewhere = {zeros({2})};
-  EXPECT_THAT([&] { download(elsewhere); },
+  EXPECT_THAT([&] { download.begin(elsewhere); },
               ThrowsMessage<Error>(HasSubstr("is on cpu, expected cuda:0")));
+}
+
+/// Memory of a device that has none.
+class NoMemory final : public Allocator {
+ public:
+  void* allocate(std::size_t bytes, StreamId /*stream*/) override {
+    throw OutOfMemory("none", bytes, {});
+  }
+
+  void deallocate(void* /*block*/) override {}
+
+  void use_on(void* /*block*/, StreamId /*stream*/) override {}
+
+  std::size_t trim() override { return 0; }
+
+  AllocatorStats stats() const override { return {}; }
+
+  void reset_peaks() override {}
+};
+
+TEST_F(CudaDownload, NeedsNoMemoryOfTheDevice) {
+  const Tensor vector = full({1000}, 5.0, DType::f32, kCuda);
+  const std::vector<Tensor> tensors = {vector};
+  NoMemory allocator;
+  const AllocatorScope scope(kCuda, allocator);
+  Download download(kCuda);
+  download.begin(tensors);
+  vector.fill(0.0);
+  float last = 0.0F;
+  std::memcpy(&last, &download.finish()[0][3996], sizeof last);
+  EXPECT_EQ(last, 5.0F);
 }
 
 TEST_F(CudaUpload, KeepsTheOrderOfManyUploads) {
