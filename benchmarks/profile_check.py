@@ -3,26 +3,28 @@
 
 Usage: python3 benchmarks/profile_check.py RESULT.json PROGRAM
 
-PROGRAM is lamina-gpt. Three runs on the same text:
-  profile  the rows of `train --profile=10`: their sum beside a step without the profile, and those of five layers.
-           nvidia-smi says the clock of the multiprocessors meanwhile.
-  trace    the kernels of `profile --steps 60`, the last 20 steps of it, when the clocks are those of a longer run; and
-           size and writing time of the file of 3 steps. A kernel that has started while one before it still ran, as
-           programmatic dependent launch allows, counts from the end of that one.
-  ncu      the kernels of five layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks
-           and caches left alone. They run one by one there, so the GPU draws less power than in a training step and
-           its clock is higher: at_training_clock is the time of as many cycles at the clock of the first run.
+PROGRAM is lamina-gpt. Four runs on the same text:
+  profile  the rows of `train --profile=10`: their sum beside a step without the profile, and those of five layers
+  rested   the same layers of `train --profile=1`, when the process is stopped for 0.3 s before each step
+  trace    the kernels of `profile --steps 200`, the last 50 steps of it; and size and writing time of the file of 3
+           steps. A kernel that has started while one before it still ran, as programmatic dependent launch allows,
+           counts from the end of that one.
+  ncu      the kernels of these layers, forward and backward, of three `--eager` steps: gpu__time_duration with clocks
+           and caches left alone
+In a training step the GPU draws all the power it may, and its clocks fall: that is what profile and trace see. ncu runs
+one kernel at a time, with pauses, at higher clocks: that is to be compared with rested.
 """
 import argparse
-import contextlib
 import csv
 import json
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from gpt_training import machine, output_of, today
 from step_profile import read_profile
@@ -32,46 +34,47 @@ QUIET = ["--eval-every", "0", "--eval-batches", "1", "--samples", "0"]
 LAYERS = ("blocks.5.norm_1", "blocks.5.norm_2", "blocks.5.attention.qkv", "blocks.5.mlp.up", "norm")
 STEPS, EVERY = 300, 10
 WARMUP = 5  # samples
-TRACED, OF_TRACED = 60, 20  # steps, and the last of them that count
+RESTED, REST_S = 20, 0.3  # steps, and the pause before each
+TRACED, OF_TRACED = 200, 50  # steps, and the last of them that count
 SMALL = 3  # steps whose file is measured
 DURATION, CYCLES = "gpu__time_duration.sum", "gpc__cycles_elapsed.max"
-BUSY = 95  # percent: the GPU is training
 
 
 def run(command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@contextlib.contextmanager
-def clocks(of_sm):
-    """Appends to the list the clock in MHz of each moment at which the GPU is busy."""
-    command = ["nvidia-smi", "--query-gpu=clocks.sm,utilization.gpu", "--format=csv,noheader,nounits", "-lms", "50"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
-        try:
-            yield
-        finally:
-            watch.terminate()
-            lines = [line.split(",") for line in watch.stdout.read().splitlines()]
-            of_sm += [int(clock) for clock, busy in (line for line in lines if len(line) == 2) if int(busy) >= BUSY]
+def layers_ms(samples):
+    """Medians of the samples."""
+    return {layer: statistics.median(sum(row["ms"] for row in sample["rows"] if row["layer"] == layer)
+                                     for sample in samples) for layer in LAYERS}
 
 
 def profile_of(program, folder):
-    """Milliseconds of a step, of all rows, and of each layer."""
-    mhz = []
-    with clocks(mhz):
-        run([program, "train", *MODEL, *QUIET, "--steps", str(STEPS), f"--profile={EVERY}", "--out", f"{folder}/run"])
+    run([program, "train", *MODEL, *QUIET, "--steps", str(STEPS), f"--profile={EVERY}", "--out", f"{folder}/run"])
     samples = read_profile(f"{folder}/run/profile.jsonl")[WARMUP:]
 
     def median(value_of):
         return statistics.median(value_of(sample) for sample in samples)
 
-    return {"samples": len(samples), "sm_mhz": statistics.median(mhz),
-            "step_ms": median(lambda s: s["step_ms"]), "sampled_step_ms": median(lambda s: s["profiled_ms"]),
-            "named_ms": median(lambda s: s["named_ms"]),
-            "coverage": median(lambda s: s["named_ms"] / s["step_ms"]),
-            "named_of_sampled_step": median(lambda s: s["named_ms"] / s["profiled_ms"]),
-            "layers_ms": {layer: median(lambda s, of=layer: sum(row["ms"] for row in s["rows"] if row["layer"] == of))
-                          for layer in LAYERS}}
+    return {"samples": len(samples), "step_ms": median(lambda s: s["step_ms"]),
+            "sampled_step_ms": median(lambda s: s["profiled_ms"]), "named_ms": median(lambda s: s["named_ms"]),
+            "coverage": median(lambda s: s["named_ms"] / s["step_ms"]), "layers_ms": layers_ms(samples)}
+
+
+def rested_of(program, folder):
+    command = [program, "train", *MODEL, *QUIET, "--steps", str(RESTED), "--log-every", "1", "--profile=1",
+               "--profile-depth", "1", "--out", f"{folder}/rested"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+        for line in training.stdout:  # when the line of a step comes, the next step is about to begin
+            if " ms/step " in line:
+                training.send_signal(signal.SIGSTOP)
+                time.sleep(REST_S)
+                training.send_signal(signal.SIGCONT)
+    if training.returncode != 0:
+        sys.exit(f"profile_check: exit status {training.returncode} of {' '.join(command)}")
+    samples = read_profile(f"{folder}/rested/profile.jsonl")[WARMUP:]
+    return {"samples": len(samples), "layers_ms": layers_ms(samples)}
 
 
 def trace_of(program, folder):
@@ -103,7 +106,7 @@ def trace_of(program, folder):
             "kernels_per_step": sum(kernel["args"]["step"] in steps for kernel in kernels) / OF_TRACED, "file": file}
 
 
-def ncu_of(program, layer, folder, training_mhz):
+def ncu_of(program, layer, folder):
     """Of one layer in a step. Its first kernel begins each step and an evaluation behind them; of each kernel the
     median counts."""
     output = run(["ncu", "--csv", "--page", "raw", "--print-units", "base", "--metrics", f"{DURATION},{CYCLES}",
@@ -113,14 +116,15 @@ def ncu_of(program, layer, folder, training_mhz):
     kernels = [row for row in csv.DictReader(lines) if row["ID"]]
     values = {}
     for row in kernels:
-        values.setdefault(row["Kernel Name"], []).append([float(row[key].replace(",", "")) for key in (DURATION, CYCLES)])
+        measured = [float(row[key].replace(",", "")) for key in (DURATION, CYCLES)]
+        values.setdefault(row["Kernel Name"], []).append(measured)
     names = [row["Kernel Name"] for row in kernels]
     if len(names) < 2 or names[0] not in names[1:]:
-        sys.exit(f"ncu: {layer} has {len(names)} kernels, expected those of three steps: {names[:20]}\n{output[-1000:]}")
+        sys.exit(f"ncu: {layer} has {len(names)} kernels, expected those of three steps: {names[:20]}\n"
+                 f"{output[-1000:]}")
     of_step = names[:names.index(names[0], 1)]
     ns, cycles = (sum(statistics.median(value[i] for value in values[name]) for name in of_step) for i in (0, 1))
-    return {"ms": ns / 1e6, "kernels": len(of_step), "sm_mhz": round(cycles / ns * 1e3),
-            "at_training_clock_ms": cycles / training_mhz / 1e3}
+    return {"ms": ns / 1e6, "kernels": len(of_step), "sm_mhz": round(cycles / ns * 1e3)}
 
 
 def main():
@@ -140,11 +144,9 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         keep("profile", profile_of(args.program, folder))
+        keep("rested", rested_of(args.program, folder))
         keep("trace", trace_of(args.program, folder))
-        keep("ncu", {})
-        for layer in LAYERS:
-            keep("ncu", {**document["ncu"],
-                         layer: ncu_of(args.program, layer, folder, document["profile"]["sm_mhz"])})
+        keep("ncu", {layer: ncu_of(args.program, layer, folder) for layer in LAYERS})
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 
 Usage: python3 benchmarks/start_up.py RESULT.json PROGRAM [--batch 16] [--repeats 3]
 
-PROGRAM is lamina-gpt. The host's clock, from the start of `lamina-gpt train` until it prints the line of step 1, where it
-has waited for the device: the driver, weights, the memory plan, and the plans of matrix products. First with an empty
-cache directory, where those are timed (cold), then with what that run has kept (warm).
+PROGRAM is lamina-gpt. The host's clock, from the start of `lamina-gpt train` until it prints the line of step 1, where
+it has waited for the device: the driver, weights, the memory plan, and the plans of matrix products. First with an
+empty cache directory, where those are timed (cold), then with what that run has kept (warm).
 """
 import argparse
 import json
@@ -21,7 +21,8 @@ from gpt_training import machine, output_of, today
 
 def seconds_to_first_step(command, cache):
     begin = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "XDG_CACHE_HOME": cache}) as run:
+    environment = {**os.environ, "XDG_CACHE_HOME": cache}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         lines = []
         for line in run.stdout:
             lines.append(line)
@@ -40,8 +41,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="with a warm cache")
     parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]))
     args = parser.parse_args()
-    options = ["train", "--preset", "gpt2", "--random-tokens", "--batch", args.batch, "--steps", "3", "--log-every", "1",
-               "--eval-every", "0", "--eval-batches", "1", "--samples", "0", "--checkpoint-every", "0"]
+    options = ["train", "--preset", "gpt2", "--random-tokens", "--batch", args.batch, "--steps", "3",
+               "--log-every", "1", "--eval-every", "0", "--eval-batches", "1", "--samples", "0", "--checkpoint-every", "0"]
     with tempfile.TemporaryDirectory() as folder:
         seconds = [seconds_to_first_step([args.program, *options, "--out", f"{folder}/{index}"], f"{folder}/cache")
                    for index in range(1 + args.repeats)]

@@ -5,6 +5,7 @@
 #include "core/tensor.h"
 #include "core/text.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -15,6 +16,15 @@
 #endif
 
 namespace lamina {
+
+#if LAMINA_WITH_CUDA
+namespace {
+
+// Copies to the host run one by one: what a step reads waits for one piece, not for all.
+constexpr std::size_t kPiece = std::size_t{8} << 20;
+
+}  // namespace
+#endif
 
 Download::Download(Device device, std::size_t bytes)
     : device_(device), memory_(nullptr, std::free) {
@@ -83,7 +93,11 @@ std::vector<std::string_view> Download::finish() {
   if (staged_) {
     const CudaStream stream = cuda::transfer_stream(device_.index);
     if (ready_) cuda::wait_for(ready_.get());  // without one the device has failed: the copy throws
-    cuda::copy(memory_.get(), kCpu, staged_.data(), device_, staged_.bytes(), stream);
+    const auto* const from = static_cast<const std::byte*>(staged_.data());
+    for (std::size_t at = 0; at < staged_.bytes(); at += kPiece) {
+      cuda::copy(memory_.get() + at, kCpu, from + at, device_,
+                 std::min(kPiece, staged_.bytes() - at), stream);
+    }
     staged_ = {};
   }
 #endif
