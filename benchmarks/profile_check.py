@@ -5,7 +5,7 @@ Usage: python3 benchmarks/profile_check.py RESULT.json PROGRAM
 
 PROGRAM is lamina-gpt. Four runs on the same text:
   profile  the rows of `train --profile=10`: their sum beside a step without the profile, and those of five layers
-  rested   the same layers of `train --profile=1`, when the process is stopped for 0.3 s before each step
+  rested   the same layers of `train --profile=2`, when the process is stopped for 0.2 s before each step
   trace    the kernels of `profile --steps 200`, the last 50 steps of it; and size and writing time of the file of 3
            steps. A kernel that has started while one before it still ran, as programmatic dependent launch allows,
            counts from the end of that one.
@@ -34,7 +34,7 @@ QUIET = ["--eval-every", "0", "--eval-batches", "1", "--samples", "0"]
 LAYERS = ("blocks.5.norm_1", "blocks.5.norm_2", "blocks.5.attention.qkv", "blocks.5.mlp.up", "norm")
 STEPS, EVERY = 300, 10
 WARMUP = 5  # samples
-RESTED, REST_S = 20, 0.3  # steps, and the pause before each
+RESTED, REST_S = 40, 0.2  # steps, and the pause before each
 TRACED, OF_TRACED = 200, 50  # steps, and the last of them that count
 SMALL = 3  # steps whose file is measured
 DURATION, CYCLES = "gpu__time_duration.sum", "gpc__cycles_elapsed.max"
@@ -63,7 +63,7 @@ def profile_of(program, folder):
 
 
 def rested_of(program, folder):
-    command = [program, "train", *MODEL, *QUIET, "--steps", str(RESTED), "--log-every", "1", "--profile=1",
+    command = [program, "train", *MODEL, *QUIET, "--steps", str(RESTED), "--log-every", "1", "--profile=2",
                "--profile-depth", "1", "--out", f"{folder}/rested"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
         for line in training.stdout:  # when the line of a step comes, the next step is about to begin

@@ -37,7 +37,8 @@ def cell(microseconds, variation, work):
 def lamina(program):
     """Rows of attention_bench: shape, pass, and its own cell."""
     run = subprocess.run([program, f"--benchmark_repetitions={REPEATS}", "--benchmark_report_aggregates_only=true",
-                          "--benchmark_format=json"], check=True, capture_output=True, text=True)
+                          "--benchmark_min_time=0.01", "--benchmark_format=json"],
+                         check=True, capture_output=True, text=True)
     rows = {}
     for entry in json.loads(run.stdout)["benchmarks"]:
         if entry["aggregate_name"] in ("median", "cv"):
