@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Writes the generated parts of README.md, docs/performance.md, docs/profiling.md and docs/tutorial.md: tables of results from the JSON
-under benchmarks/results, and programs of examples/ with what they print. A part is what lies between
+"""Writes the generated parts of README.md and of the pages named in FILES: tables of results from the JSON under
+benchmarks/results, and programs of examples/ with what they print. A part is what lies between
 "<!-- NAME, written by benchmarks/readme.py -->" and the next "<!-- end -->"; a name with a slash is that of a file.
 
 Usage: python3 benchmarks/readme.py [--check]     --check fails when one of them is not up to date
 """
+import collections
 import itertools
 import json
+import math
 import pathlib
 import re
 import statistics
@@ -18,8 +20,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from gpt_cases import CASES, TITLES
 from gpt_floor import parts
 
-FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md")
-STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_large.json")
+FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
+         "docs/kernels/layer_norm.md")
+STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_peers.json",
+         "nvidia-h200/training_step_large.json")
 END = "<!-- end -->"
 
 
@@ -54,15 +58,19 @@ def training():
     return table(("model", "machine", "speed", "outcome"), rows)
 
 
+def fastest_other_norm(row):
+    """The name and the time of the fastest implementation beside Lamina; None when none was measured."""
+    names = {"eager": "PyTorch", "compile": "torch.compile", "triton": "Triton", "liger": "Liger", "quack": "Quack"}
+    others = [(names[key], row["us"][key]) for key in names if row["us"].get(key)]
+    return min(others, key=lambda other: other[1]["median"], default=None)
+
+
 def layer_norm_cell(row):
     """Lamina's time, and that of the fastest other implementation with its name; "-": not measured."""
     if row is None:
         return "-"
-    names = {"eager": "PyTorch", "compile": "torch.compile", "triton": "Triton", "liger": "Liger", "quack": "Quack"}
-    ours = row["us"]["lamina"]["median"]
-    others = {name: row["us"][name]["median"] for name in names if row["us"].get(name)}
-    best = min(others, key=others.get)
-    return f"**{ours:.1f}** / {others[best]:.1f} {names[best]}"
+    name, timing = fastest_other_norm(row)
+    return f"**{row['us']['lamina']['median']:.1f}** / {timing['median']:.1f} {name}"
 
 
 def layer_norm():
@@ -79,6 +87,145 @@ def layer_norm():
         "![GB/s over the row size](docs/kernels/layer_norm_bf16_bandwidth.svg)", "", table(header, rows), "",
         f"Lamina / the fastest of the others. {document['machine']['gpu']}, driver {document['machine']['driver']}, "
         f"PyTorch {document['machine']['torch']}, {document['date']}; `{document['command']}`"])
+
+
+NORM_TITLES = {"forward": "forward", "add_forward": "residual + forward",
+               "dropout_add_forward": "dropout + residual + forward", "backward": "backward",
+               "add_backward": "backward + dsum", "backward_column_sum": "backward + dsum + column_sum",
+               "forward_backward": "forward + backward", "rms_forward": "RMSNorm forward", "rms_backward": "RMSNorm backward"}
+# Type, rows, columns: at most as many µs forward, and forward + backward.
+NORM_TARGETS = (("bf16", 8192, 768, 8.2, 24), ("bf16", 16384, 1024, 19.0, 50), ("bf16", 4096, 2048, 10.0, 27),
+                ("bf16", 4096, 4096, 19.2, 50), ("bf16", 2048, 5120, 13.0, 35), ("bf16", 4096, 8192, 36, 92),
+                ("bf16", 4096, 16384, 70, 182), ("bf16", 1024, 32768, 38, 100), ("f32", 4096, 4096, 35, 90))
+ADD_TARGET = ("add_forward", "bf16", 4096, 4096, 37)
+
+
+def norm_key(row):
+    return row["op"], row["dtype"], row["rows"], row["cols"]
+
+
+def bench_norms():
+    """What layer_norm_bench measured, in bf16 and in f32."""
+    return [load(f"nvidia-h200/{name}") for name in ("layer_norm.json", "layer_norm_f32.json")]
+
+
+def layer_norm_targets():
+    """The targets beside both harnesses' medians."""
+    ours = {norm_key(row): row["us"] for document in bench_norms() for row in document["rows"]}
+    peers = load("nvidia-h200/layer_norm_peers.json")
+    beside = {norm_key(row): row["us"]["lamina"]["median"] for row in peers["rows"]}
+
+    def cell(us, target):
+        return f"{us:.2f}, met" if us <= target else f"**{us:.2f}, {100 * (us / target - 1):.1f} % over**"
+
+    targets = [(op, *shape, us) for *shape, forward, both in NORM_TARGETS
+               for op, us in (("forward", forward), ("forward_backward", both))]
+    rows = [(f"{dtype} {m} x {n}", NORM_TITLES[op], f"{target:g}", cell(ours[op, dtype, m, n], target),
+             cell(beside[op, dtype, m, n], target)) for op, dtype, m, n, target in (*targets, ADD_TARGET)]
+    commits = " and ".join(dict.fromkeys(document["commit"][:10] for document in bench_norms()))
+    more = sorted((100 * (beside[key] / ours[key] - 1), key) for key in ours.keys() & beside.keys())
+    op, dtype, m, n = more[-1][1]
+    return "\n\n".join([
+        table(("rows x cols", "operation", "target, µs", "layer_norm_bench, µs", "peers' harness, µs"), rows),
+        f"{peers['machine']['gpu']}, medians. `layer_norm.json`, f32: `layer_norm_f32.json`, commit {commits}; `layer_norm_peers.json`, commit "
+        f"{peers['commit'][:10]}. Over the {len(more)} cases that both have, the peers' harness gives {more[0][0]:+.1f} to "
+        f"{more[-1][0]:+.1f} % (most: {NORM_TITLES[op]}, {dtype} {m} x {n}; next {more[-2][0]:+.1f} %)."])
+
+
+def norm_share_target(row):
+    """The share of a copy that was asked for."""
+    if row["op"] in ("forward", "rms_forward"):
+        return 95 if 768 <= row["cols"] <= 16384 and row["bytes"] >= 32e6 else 90
+    if row["op"] in ("backward", "rms_backward"):
+        return 90 if row["cols"] <= 8192 else 86
+    return 90
+
+
+def layer_norm_shares():
+    """The time of each operation and its share of a copy of as many bytes."""
+    measured = {norm_key(row): row for document in bench_norms() for row in document["rows"]}
+
+    def cell(row):
+        if row is None:
+            return ""
+        text = f"{row['us']:.2f}, {row['percent_of_copy']:.1f} %"
+        return text if row["percent_of_copy"] >= norm_share_target(row) else f"**{text}**"
+
+    ops = [op for op in NORM_TITLES if op != "forward_backward"]  # of which no share was asked
+    shapes = dict.fromkeys(key[1:] for key in measured)
+    rows = [(f"{dtype} {m} x {n}", *(cell(measured.get((op, dtype, m, n))) for op in ops)) for dtype, m, n in shapes]
+    sources = "; ".join(f"`{document['command']}`" for document in bench_norms())
+    return "\n\n".join([table(("rows x cols", *(NORM_TITLES[op] for op in ops)), rows),
+                        f"{bench_norms()[0]['machine']['gpu']}, µs and share of a copy, in bold below what was asked. {sources}"])
+
+
+def layer_norm_gaps():
+    """What one operation takes beyond another, in bf16."""
+    document = bench_norms()[0]
+    measured = {norm_key(row): row for row in document["rows"]}
+
+    def line(m, n):
+        def us(op, name="us"):
+            return measured[op, "bf16", m, n][name]
+
+        drop = us("dropout_add_forward") - us("add_forward")
+        return (f"{m} x {n}", *(f"{us(op) - us(op, 'copy_us'):.1f}" for op in ("backward", "add_backward")),
+                f"{us('backward') - us('rms_backward'):.1f}", f"{us('forward') - us('rms_forward'):.2f}", f"{drop:.1f}",
+                f"{1e6 * drop / (m * n):.2f}")
+
+    shapes = dict.fromkeys((row["rows"], row["cols"]) for row in document["rows"])
+    return table(("bf16", "backward less a copy", "backward + dsum less a copy", "backward less RMSNorm's",
+                  "forward less RMSNorm's", "dropout", "dropout, a million elements"), [line(m, n) for m, n in shapes])
+
+
+def best_policy(row):
+    """The fastest policy that layer_norm_sweep measured for the operands of a row, and of how many; "": none."""
+    wanted = (row["op"].split("_")[-1], row["rows"], row["cols"], {"bf16": 2, "f32": 4}.get(row["dtype"]),
+              row["op"] == "add_forward", False)
+    for problem in load("nvidia-h200/layer_norm_tuning.json")["problems"]:
+        if row["op"] != "forward_backward" and wanted == tuple(problem[name] for name in (
+                "pass", "rows", "cols", "element_bytes", "has_residual", "has_tail")):
+            return f"{min(point[1] for point in problem['points']):.2f} of {len(problem['points'])}"
+    return ""
+
+
+def layer_norm_slower():
+    """Every case in which the fastest other implementation is faster by more than the spread."""
+    rows, cases, sources = [], 0, []
+    for file in ("layer_norm_peers.json", "layer_norm_sweep.json"):
+        document = load(f"nvidia-h200/{file}")
+        sources.append(f"`{file}`, commit {document['commit'][:10]}")
+        for row in document["rows"]:
+            ours, other = row["us"].get("lamina"), fastest_other_norm(row)
+            if not ours or not other:
+                continue
+            cases += 1
+            name, peer = other
+            if ours["p20"] > peer["p80"]:
+                rows.append((row["op"], f"{row['dtype']} {row['rows']} x {row['cols']}", ours, peer, name,
+                             "peers" if "peers" in file else "sweep", best_policy(row)))
+    rows.sort(key=lambda row: list(NORM_TITLES).index(row[0]))  # stable
+
+    def times(timing):
+        return f"{timing['median']:.2f} ({timing['p20']:.2f} to {timing['p80']:.2f})"
+
+    lines = [(NORM_TITLES[op], shape, times(ours), f"{times(peer)} {name}",
+              f"{100 * (ours['median'] / peer['median'] - 1):.1f} %", source, policy)
+             for op, shape, ours, peer, name, source, policy in rows]
+    header = ("operation", "rows x cols", "Lamina, µs", "fastest other, µs", "slower by", "file", "best policy, µs, of how many")
+    return "\n\n".join([table(header, lines),
+                        f"{document['machine']['gpu']}, {len(lines)} of {cases} cases. Median (20th to 80th percentile of the replays); sweep and peers: "
+                        f"{' and '.join(reversed(sources))}."])
+
+
+def layer_norm_tuning():
+    """The runs that the table of policies comes from."""
+    document = load("nvidia-h200/layer_norm_tuning.json")
+    count = collections.Counter((problem["run"], problem["pass"]) for problem in document["problems"])
+    rows = [(run["date"], run["commit"][:10], f"`{run['command']}`",
+             " and ".join(f"{n} {name}" for (i, name), n in sorted(count.items()) if i == index))
+            for index, run in enumerate(document["runs"])]
+    return table(("date", "commit", "command", "problems"), rows)
 
 
 def fastest(rows, case, implementation, variant=""):
@@ -104,14 +251,15 @@ def steps():
 
 
 def training_step():
-    """Lamina beside the fastest PyTorch, by case."""
+    """Lamina beside the fastest PyTorch, by case; both of the run in which that was measured."""
     documents = steps()
-    measured = [row for document in documents for row in document["rows"]]
     rows = []
     for case in CASES:
-        ours, peer = (fastest(measured, case, name) for name in ("lamina", "pytorch"))
-        if not ours:
+        runs = [document["rows"] for document in documents if fastest(document["rows"], case, "lamina")]
+        if not runs:
             continue
+        measured = min(runs, key=lambda run: ms_or_more(fastest(run, case, "pytorch")))
+        ours, peer = (fastest(measured, case, name) for name in ("lamina", "pytorch"))
         ratio = f"{peer['ms']['median'] / ours['ms']['median']:.2f}" if peer else ""
         memory = " / ".join(f"{row['peak_memory_bytes'] / 2**30:.1f}" for row in (ours, peer) if row)
         rows.append((TITLES[case], f"**{milliseconds(ours)}**", f"{ours['tokens_per_second'] / 1e3:,.0f} k",
@@ -122,15 +270,20 @@ def training_step():
     return "\n\n".join([table(header, rows), *map(origin, documents)])
 
 
+def ms_or_more(row):
+    return row["ms"]["median"] if row else math.inf
+
+
 def training_step_variants():
-    """Every variant of every case, in ms per step."""
-    measured = [row for document in steps() for row in document["rows"]]
-    variants = list(dict.fromkeys((row["implementation"], row["variant"]) for row in measured))
-    cases = [case for case in CASES if any(row["case"] == case for row in measured)]
+    """Every variant of every case, in ms per step, run by run."""
+    runs = [(case, document) for case in CASES for document in steps()
+            if any(row["case"] == case for row in document["rows"])]
+    variants = list(dict.fromkeys((row["implementation"], row["variant"]) for document in steps()
+                                  for row in document["rows"]))
     rows = [(f"{implementation} {variant}",
-             *(milliseconds(fastest(measured, case, implementation, variant)) for case in cases))
+             *(milliseconds(fastest(document["rows"], case, implementation, variant)) for case, document in runs))
             for implementation, variant in variants]
-    return table(("ms/step", *(TITLES[case] for case in cases)), rows)
+    return table(("ms/step", *(f"{TITLES[case]}, {document['commit'][:7]}" for case, document in runs)), rows)
 
 
 def training_step_floor():
@@ -161,6 +314,61 @@ def generation():
     return "\n\n".join([table(("streams", "tokens/s", "µs a step"), rows),
                         f"{machine['gpu']}, driver {machine['driver']}, {document['date']}, commit "
                         f"{document['commit'][:10]}; `{document['command']}`"])
+
+
+def checkpoint_stall():
+    """What benchmarks/checkpoint_stall.py measured."""
+    document = load("nvidia-h200/checkpoint_stall.json")
+    after = document["step_after_checkpoint_ms"]
+    return (f"A checkpoint of {document['parameters'] / 1e6:.0f} M parameters in {document['dtype']} has "
+            f"{document['checkpoint_bytes'] / 1e9:.2f} GB. The step behind it took {after['median']:.1f} ms (at most "
+            f"{after['most']:.1f}) where others took {document['step_ms']:.1f}: {document['stall_steps']:.2f} of a step "
+            f"({document['checkpoints']} checkpoints; {origin({**document, 'rows': []})}, measured by "
+            "`python3 benchmarks/checkpoint_stall.py`).")
+
+
+def start_up():
+    """What benchmarks/start_up.py measured."""
+    document = load("nvidia-h200/start_up.json")
+    return (f"From the start of the process to the end of the first step GPT-2 124M, 16 x 1024 tokens, takes "
+            f"{document['cold_s']:.1f} s when the plans of matrix products have to be timed, and "
+            f"{document['warm_s']['median']:.1f} s with those in the user's cache directory (median of "
+            f"{len(document['warm_s']['all'])}). {origin({**document, 'rows': []})}, measured by "
+            "`python3 benchmarks/start_up.py`.")
+
+
+def profile_check():
+    """What benchmarks/profile_check.py measured."""
+    document = load("nvidia-h200/profile_check.json")
+    profile, rested, trace, ncu = (document[name] for name in ("profile", "rested", "trace", "ncu"))
+
+    def cells(one, other):
+        return f"{1e3 * one:.1f}", f"{1e3 * other:.1f}", f"{one / other - 1:+.1%}"
+
+    rows = [(layer, *cells(profile["layers_ms"][layer], trace["layers_ms"][layer]),
+             *cells(rested["layers_ms"][layer], ncu[layer]["ms"])) for layer in ncu]
+    rows.append(("all", *cells(profile["named_ms"], trace["all_ms"]), "", "", ""))
+    header = ("µs in a step", "rows of `--profile`", "kernels of the trace", "difference",
+              "rows, with a pause before each step", "kernels by ncu", "difference")
+    file = trace["file"]
+    said = (f"A step without the profile took {1e3 * profile['step_ms']:,.0f} µs: coverage {profile['coverage']:.1%}, and "
+            f"the trace's kernels are {trace['all_ms'] / profile['step_ms']:.1%} of it. The trace of {file['steps']} steps has "
+            f"{file['bytes'] / 1e6:.1f} MB and was written in {file['written_s']:.2f} s.")
+    return "\n\n".join([table(header, rows), said, origin({**document, "rows": []})])
+
+
+def profile_example():
+    """The worked example of docs/profiling.md: a norm of GPT-2 124M, 16 x 1024 tokens."""
+    document = load("nvidia-h200/profile_check.json")
+    copy, tensor = 4300e9, 16384 * 768 * 2  # bytes/s and bytes
+    moved = 2 * (4 * tensor + 2 * 16384 * 4 + 2 * 768 * 2)  # both passes: four tensors, statistics, weights
+    us = 1e3 * document["profile"]["layers_ms"]["blocks.5.norm_1"]
+    least = 1e6 * moved / copy
+    return (f"So a row `blocks.5.norm_1` of t µs shows {moved / 1e6:.1f} / t TB/s and {least:.1f} / t of limit, and reaching the "
+            f"limit would make the step t - {least:.1f} µs shorter. On an H200 t was {us:.1f} µs: {moved / us * 1e-6:.2f} TB/s, "
+            f"{least / us:.0%} of the limit. With 24 such rows and the last norm there is "
+            f"{25e-3 * (us - least):.2f} ms to gain at most, of a step of {document['profile']['step_ms']:.1f} ms "
+            f"(commit {document['commit'][:10]}, `profile_check.json`).")
 
 
 def loss_curve():
@@ -211,9 +419,12 @@ def contents(name):
     return "\n".join(["```cpp", *itertools.dropwhile(lambda line: line.startswith("//"), lines), "```"])
 
 
-PARTS = {"results": training, "layer_norm": layer_norm, "training_step": training_step,
+PARTS = {"results": training, "layer_norm": layer_norm, "layer_norm_targets": layer_norm_targets,
+         "layer_norm_shares": layer_norm_shares, "layer_norm_gaps": layer_norm_gaps, "layer_norm_slower": layer_norm_slower, "layer_norm_tuning": layer_norm_tuning,
+         "training_step": training_step,
          "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation,
-         "profile_overhead": profile_overhead, "loss_curve": loss_curve}
+         "profile_overhead": profile_overhead, "profile_check": profile_check,
+         "profile_example": profile_example, "checkpoint_stall": checkpoint_stall, "start_up": start_up, "loss_curve": loss_curve}
 
 
 def generate(text):

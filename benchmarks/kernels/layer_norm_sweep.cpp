@@ -64,9 +64,9 @@ const std::vector<Space> kBackwardSpace = {
 
 // The problems. A number of rows stands for up to twice as many; `large` for everything above, and
 // where it is no more, for all.
-constexpr std::int64_t kCols[] = {64,    128,   256,   384,   512,   768,   1024, 1280,
-                                  1600,  2048,  2560,  3072,  4096,  5120,  6144, 8192,
-                                  10240, 12288, 16384, 20480, 32768, 49152, 65536};
+constexpr std::int64_t kCols[] = {64,    128,   256,   384,   512,   768,   1024,  1280,
+                                  1600,  2048,  2560,  3072,  4096,  5120,  6144,  8192,
+                                  10240, 12288, 16384, 20480, 24576, 32768, 49152, 65536};
 constexpr const char* kRows = "256,4096,large";
 constexpr const char* kOps = "forward,add_forward,backward,add_backward,backward_column_sum";
 constexpr const char* kDtypes = "bf16,f32";
@@ -392,7 +392,7 @@ int sweep_main(int argc, char** argv) {
     std::cout << declared.help();
     return EXIT_SUCCESS;
   }
-  nlohmann::ordered_json record;
+  nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   std::vector<SweptProblem> problems;
   bool is_complete = true;
   if (options.count("from") > 0) {
@@ -400,26 +400,25 @@ int sweep_main(int argc, char** argv) {
       std::ifstream file(path);
       if (!file) throw Error(cat(kProgram, ": cannot read ", path));
       const auto document = nlohmann::ordered_json::parse(file);
-      add_problems(document, problems);
-      for (const char* name : {"machine", "date", "command", "commit"})
-        record[name] = document.at(name);
+      add_sweep(document, runs, problems);
     }
   } else {
     const std::vector<Task> tasks = tasks_of(options);
     const auto stream = std::get<CudaStream>(current_stream({DeviceKind::cuda, 0}));
-    record = run_record(argc, argv, options["commit"].as<std::string>(), stream);
+    runs.push_back(run_record(argc, argv, options["commit"].as<std::string>(), stream));
     is_complete = sweep(tasks, options["seconds"].as<double>(), stream, problems);
   }
   std::ostringstream json;
-  write_json(json, record, problems);
+  write_json(json, runs, problems);
   if (options.count("json") > 0) {
     write_file(options["json"].as<std::string>(), json.str());
   }
   if (options.count("header") > 0 && is_complete) {
+    nlohmann::ordered_json written_runs = nlohmann::ordered_json::array();
     std::vector<SweptProblem> written;  // rounded as in the JSON: --from gives the same header
-    add_problems(nlohmann::ordered_json::parse(json.str()), written);
+    add_sweep(nlohmann::ordered_json::parse(json.str()), written_runs, written);
     std::ostringstream header;
-    write_header(header, record, written);
+    write_header(header, written_runs, written);
     write_file(options["header"].as<std::string>(), header.str());
   }
   return is_complete ? EXIT_SUCCESS : EXIT_FAILURE;

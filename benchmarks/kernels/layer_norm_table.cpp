@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <iomanip>
 #include <ostream>
+#include <set>
 #include <sstream>
 #include <string_view>
 #include <tuple>
@@ -77,7 +78,8 @@ Json to_json(const SweptProblem& swept) {
     points.push_back({to_json(point.policy), rounded(point.median_us), rounded(point.p20_us),
                       rounded(point.p80_us), point.replays});
   }
-  return {{"pass", swept.pass == Pass::forward ? "forward" : "backward"},
+  return {{"run", swept.run},
+          {"pass", swept.pass == Pass::forward ? "forward" : "backward"},
           {"rows", problem.rows},
           {"cols", problem.cols},
           {"element_bytes", problem.element_bytes},
@@ -96,6 +98,7 @@ Json to_json(const SweptProblem& swept) {
 
 SweptProblem problem_of(const Json& json) {
   SweptProblem swept;
+  swept.run = json.at("run");
   swept.pass = json.at("pass") == "forward" ? Pass::forward : Pass::backward;
   swept.problem = {.rows = json.at("rows"),
                    .cols = json.at("cols"),
@@ -235,6 +238,13 @@ void write_entry(std::ostream& to, const Entry& entry) {
      << '\n';
 }
 
+/// "NVIDIA H200, 2026-11-22, commit 066c1a51b8".
+std::string text_of_run(const Json& run) {
+  return cat(run.at("machine").at("gpu").get<std::string>(), ", ",
+             run.at("date").get<std::string>(), ", commit ",
+             run.at("commit").get<std::string>().substr(0, 10));
+}
+
 void write_table(std::ostream& to, Pass pass, std::string_view name,
                  const std::vector<SweptProblem>& problems) {
   std::vector<const SweptProblem*> sorted;
@@ -266,10 +276,10 @@ std::string text_of(const RowPolicy& policy) {
              policy.cluster, ", ", policy.stages, ", ", policy.blocks_per_sm, "}");
 }
 
-void write_json(std::ostream& to, const Json& record, const std::vector<SweptProblem>& problems) {
-  to << "{\n";
-  for (const auto& [name, value] : record.items())
-    to << Json(name).dump() << ": " << value.dump() << ",\n";
+void write_json(std::ostream& to, const Json& runs, const std::vector<SweptProblem>& problems) {
+  to << "{\n\"runs\": [\n";
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    to << runs[i].dump() << (i + 1 < runs.size() ? ",\n" : "],\n");
   to << R"("statistic": "median, p20 and p80 over replays of the mean device time per call, us",)"
      << '\n'
      << R"("policy": ["variant", "packs", "block_threads", "cluster", "stages", "blocks_per_sm"],)"
@@ -281,10 +291,14 @@ void write_json(std::ostream& to, const Json& record, const std::vector<SweptPro
   to << "]}\n";
 }
 
-void add_problems(const Json& document, std::vector<SweptProblem>& problems) {
+void add_sweep(const Json& document, Json& runs, std::vector<SweptProblem>& problems) {
   try {
+    const std::size_t before = runs.size();
+    for (const Json& run : document.at("runs"))
+      runs.push_back(run);
     for (const Json& json : document.at("problems")) {
-      const SweptProblem swept = problem_of(json);
+      SweptProblem swept = problem_of(json);
+      swept.run += before;
       std::erase_if(problems,
                     [&](const SweptProblem& there) { return there.is_same_problem(swept); });
       problems.push_back(swept);
@@ -295,14 +309,15 @@ void add_problems(const Json& document, std::vector<SweptProblem>& problems) {
   }
 }
 
-void write_header(std::ostream& to, const Json& record, const std::vector<SweptProblem>& problems) {
+void write_header(std::ostream& to, const Json& runs, const std::vector<SweptProblem>& problems) {
   to << "// SPDX-License-Identifier: MIT\n"
-        "// Policies of the row kernels measured on "
-     << record.at("machine").at("gpu").get<std::string>() << ", "
-     << record.at("date").get<std::string>() << ", commit "
-     << record.at("commit").get<std::string>().substr(0, 10)
-     << ".\n"
-        "// Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. "
+        "// Policies of the row kernels, measured in\n";
+  std::set<std::size_t> used;
+  for (const SweptProblem& swept : problems)
+    used.insert(swept.run);
+  for (const std::size_t i : used)
+    to << "//   " << text_of_run(runs.at(i)) << '\n';
+  to << "// Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. "
         "The\n"
         "// entry of a problem is the first of its types and operands with as many columns and "
         "rows.\n"

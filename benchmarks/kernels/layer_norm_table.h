@@ -5,6 +5,7 @@
 
 #include "cuda_kernels/tuning/row_policy.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <iosfwd>
 #include <nlohmann/json.hpp>
@@ -26,6 +27,7 @@ struct MeasuredPolicy {
 struct SweptProblem {
   enum class Pass : std::uint8_t { forward, backward };
 
+  std::size_t run = 0;  // that measured it, of the runs of the JSON
   Pass pass = Pass::forward;
   kernels::tuning::RowProblem problem;
   std::int64_t max_rows = 0;  // up to which the measurement stands, or kAnyRows
@@ -42,18 +44,20 @@ struct SweptProblem {
 /// "{ring, 2, 256, 1, 3, 2}": variant, packs, block_threads, cluster, stages, blocks_per_sm.
 std::string text_of(const kernels::tuning::RowPolicy& policy);
 
-/// {<record>, "problems": [...]}, one line per problem.
-void write_json(std::ostream& to, const nlohmann::ordered_json& record,
+/// {"runs": [...], ..., "problems": [...]}, one line per run and problem. `runs` has what
+/// run_record() says of each.
+void write_json(std::ostream& to, const nlohmann::ordered_json& runs,
                 const std::vector<SweptProblem>& problems);
 
-/// Adds the problems of a document that write_json() wrote; a problem that is there already is
-/// replaced. Throws Error when the document is not one of those.
-void add_problems(const nlohmann::ordered_json& document, std::vector<SweptProblem>& problems);
+/// Adds the runs and problems of a document that write_json() wrote. A problem that is there
+/// already is replaced, its run stays. Throws Error when the document is not one of those.
+void add_sweep(const nlohmann::ordered_json& document, nlohmann::ordered_json& runs,
+               std::vector<SweptProblem>& problems);
 
 /// The header with kForwardSm90 and kBackwardSm90. Neighbouring numbers of columns share an entry
-/// when one policy is within 1 % of the best of each. `record` says where the measurements come
-/// from. Throws Error when forward or backward problems are missing.
-void write_header(std::ostream& to, const nlohmann::ordered_json& record,
+/// when one policy is within 1 % of the best of each. It names those of `runs` that measured
+/// `problems`. Throws Error when forward or backward problems are missing.
+void write_header(std::ostream& to, const nlohmann::ordered_json& runs,
                   const std::vector<SweptProblem>& problems);
 
 }  // namespace lamina::bench

@@ -3,7 +3,7 @@
 
 Usage: python3 benchmarks/plots/layer_norm.py RESULT.json [--out docs/kernels] [--rows 4096]
 
-For each type in RESULT.json: layer_norm_<type>_bandwidth: GB/s over the row size, forward and forward +
+For each type with several row sizes in RESULT.json: layer_norm_<type>_bandwidth: GB/s over the row size, forward and forward +
 backward; layer_norm_<type>_parts: backward alone and residual addition + forward; layer_norm_<type>_speedup:
 how many times faster Lamina is than the fastest of the others. GB/s counts the bytes that must move (every
 operand read once, every result written once); "copy" is the fastest copy of as many bytes. SVG, and PNG
@@ -120,6 +120,15 @@ def rows_of(document, dtype, op, rows):
                    if (row["dtype"], row["op"], row["rows"]) == (dtype, op, rows)), key=lambda row: row["cols"])
 
 
+def dtypes_of(document, rows):
+    """The types that were measured at several row sizes: one point is no line."""
+    cols = {}
+    for row in document["rows"]:
+        if row["rows"] == rows:
+            cols.setdefault(row["dtype"], set()).add(row["cols"])
+    return sorted(dtype for dtype, found in cols.items() if len(found) > 1)
+
+
 def bandwidth_series(rows):
     """Copy first and Lamina last, so that it is drawn over the others."""
     def gigabytes_per_second(row, timing):
@@ -196,7 +205,7 @@ def main():
     parser.add_argument("--rows", type=int, default=4096)
     args = parser.parse_args()
     document = json.loads(args.result.read_text(encoding="utf-8"))
-    for dtype in sorted({row["dtype"] for row in document["rows"] if row["rows"] == args.rows}):
+    for dtype in dtypes_of(document, args.rows):
         pictures = {
             "bandwidth": draw_bandwidth(document, dtype, ("forward", "forward_backward"), args.rows),
             "parts": draw_bandwidth(document, dtype, ("backward", "add_forward"), args.rows),

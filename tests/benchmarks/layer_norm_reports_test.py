@@ -75,6 +75,12 @@ class Plots(unittest.TestCase):
         self.assertIsNone(plots.draw_bandwidth(document(rows), "f32", ("forward",), 4096))
         self.assertIn("backward alone", plots.draw_speedup(document(rows), "bf16", 4096).svg("speed-up"))
 
+    def test_a_type_of_one_size_gets_no_picture(self):
+        rows = [measured("forward", cols, 10.0, {}) for cols in (256, 1024)]
+        rows += [dict(measured("forward", 1024, 10.0, {}), dtype="f16"), measured("forward", 1024, 10.0, {}, rows=1)]
+        self.assertEqual(plots.dtypes_of(document(rows), 4096), ["bf16"])
+        self.assertEqual(plots.dtypes_of(document(rows), 1), [])
+
     def test_one_size_can_be_drawn(self):
         rows = [measured("forward", 1024, 10.0, {"eager": timing(20.0)})]
         xml.etree.ElementTree.fromstring(plots.draw_speedup(document(rows), "bf16", 4096).svg("one"))
@@ -138,6 +144,38 @@ class Readme(unittest.TestCase):
             text = readme.layer_norm()
         cell = "**8.0** / 9.0 torch.compile"
         self.assertIn(f"| bf16 8192 x 768 | {cell} | {cell} | {cell} | 95% |", text)
+
+    def test_lists_what_is_slower_than_the_fastest_other_beyond_the_spread(self):
+        def beside(op, ours, theirs):
+            return measured(op, 768, ours, {"eager": timing(2 * ours), "triton": {**timing(theirs), "p80": theirs + 0.5}})
+        rows = [beside("forward", 10.0, 9.8), beside("add_forward", 10.0, 9.0), beside("backward", 10.0, 11.0)]
+        tuning = {"problems": [{"pass": "forward", "rows": 4096, "cols": 768, "element_bytes": 2, "has_residual": True,
+                                "has_tail": False, "points": [["a", 9.5], ["b", 9.7]]}]}
+        with mock.patch.object(readme, "load", side_effect=lambda name: tuning if "tuning" in name else document(rows)):
+            text = readme.layer_norm_slower()
+        self.assertIn("| residual + forward | bf16 4096 x 768 | 10.00 (10.00 to 10.00) | 9.00 (9.00 to 9.50) Triton | 11.1 % | "
+                      "peers | 9.50 of 2 |", text)
+        self.assertNotIn("| forward |", text)
+        self.assertNotIn("| backward |", text)
+        self.assertIn("2 of 6 cases", text)
+
+    def test_says_which_targets_are_met(self):
+        shapes = [tuple(target[:3]) for target in readme.NORM_TARGETS]
+        rows = [{**measured(op, cols, us, {}, rows=m), "dtype": dtype, "us": {"lamina": timing(us)}}
+                for dtype, m, cols in shapes for op, us in (("forward", 8.2), ("add_forward", 37.0), ("forward_backward", 300.0))]
+        bench = document([{**row, "us": row["us"]["lamina"]["median"]} for row in rows])
+        with mock.patch.object(readme, "load", side_effect=lambda name: document(rows) if "peers" in name else bench):
+            text = readme.layer_norm_targets()
+        self.assertIn("| bf16 8192 x 768 | forward | 8.2 | 8.20, met | 8.20, met |", text)
+        self.assertIn("| f32 4096 x 4096 | forward + backward | 90 | **300.00, 233.3 % over** |", text)
+
+    def test_shares_below_the_target_are_bold(self):
+        rows = [{"op": op, "dtype": "bf16", "rows": 4096, "cols": cols, "us": 10.0, "percent_of_copy": 90.0, "bytes": 4e7}
+                for op, cols in (("forward", 4096), ("forward", 32768), ("backward", 4096), ("add_forward", 4096))]
+        with mock.patch.object(readme, "load", side_effect=lambda name: document([] if "f32" in name else rows)):
+            lines = readme.layer_norm_shares().splitlines()
+        self.assertEqual(lines[2].split(" | ")[1:5], ["**10.00, 90.0 %**", "10.00, 90.0 %", "", "10.00, 90.0 %"])
+        self.assertEqual(lines[3].split(" | ")[1], "10.00, 90.0 %")
 
     def test_writes_the_parts_between_their_marks_only(self):
         begin = "<!-- results, written by benchmarks/readme.py -->\n"
