@@ -407,6 +407,16 @@ class Cupti::Recording {
   std::vector<TraceCall> calls_;
 };
 
+std::string why_no_cupti() {
+  try {
+    library();
+    return "";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    return text.substr(text.find(": ") + 2);  // without the op
+  }
+}
+
 Cupti::Cupti() : recording_(std::make_unique<Recording>()) {}
 
 Cupti::~Cupti() = default;
@@ -429,11 +439,13 @@ namespace lamina::cuda {
 
 class Cupti::Recording {};
 
+std::string why_no_cupti() {
+  return "this build has no CUPTI, expected its header cupti.h beside the CUDA toolkit; install "
+         "the package cuda-cupti-dev and build again";
+}
+
 Cupti::Cupti() {
-  throw Error(
-      "trace: this build has no CUPTI, expected its header cupti.h beside the CUDA toolkit; "
-      "install "
-      "the package cuda-cupti-dev and build again");
+  throw Error("trace: " + why_no_cupti());
 }
 
 Cupti::~Cupti() = default;

@@ -6,8 +6,12 @@
 #include "core/trace.h"
 
 #include <memory>
+#include <string>
 
 namespace lamina::cuda {
+
+/// Why kernels cannot be traced here, and what to do about it; empty when CUPTI can be loaded.
+std::string why_no_cupti();
 
 /// Note [Layers of graph kernels]
 /// A replayed graph launches its kernels by itself: no scope is open then. But CUPTI calls back on

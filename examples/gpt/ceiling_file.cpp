@@ -47,11 +47,19 @@ std::optional<Ceilings> find(const std::string& text, const std::string& dtype,
   return std::nullopt;
 }
 
+fs::path path_of_file() {
+  const fs::path cache = cache_directory();
+  return cache.empty() ? cache : cache / "ceilings.txt";
+}
+
 }  // namespace
 
+std::optional<Ceilings> kept_ceilings(Device device, const std::string& dtype) {
+  return find(text_of(path_of_file()), dtype, name_of(device));
+}
+
 Ceilings known_ceilings(Device device, DType dtype, bool allow_tf32) {
-  const fs::path cache = cache_directory();
-  const fs::path path = cache.empty() ? cache : cache / "ceilings.txt";
+  const fs::path path = path_of_file();
   const std::string name = name_of(device);
   const std::string text = text_of(path);
   if (const std::optional<Ceilings> known = find(text, allow_tf32 ? "tf32" : cat(dtype), name))

@@ -95,9 +95,19 @@ CheckpointInfo info_from(const nn::Metadata& metadata) {
 
 constexpr std::string_view kModel[] = {"model.safetensors"};
 
+/// A file of a checkpoint, which MANIFEST beside it says the checksum of, or one without.
+fs::path intact_file(const fs::path& file) {
+  SystemDisk disk;
+  const bool has_checksum =
+      file.filename() == kModel[0] && fs::exists(file.parent_path() / "MANIFEST");
+  const std::string fault = has_checksum ? fault_of_copy(disk, file.parent_path(), kModel) : "";
+  if (!fault.empty()) throw Error(cat("checkpoint: ", fault, "; name another one"));
+  return file;
+}
+
 fs::path checkpoint_file(const fs::path& run) {
-  if (fs::is_regular_file(run)) return run;
-  if (fs::is_regular_file(run / kModel[0])) return run / kModel[0];
+  if (fs::is_regular_file(run)) return intact_file(run);
+  if (fs::is_regular_file(run / kModel[0])) return intact_file(run / kModel[0]);
   SystemDisk disk;
   const CheckpointStore store(disk, run / "checkpoints");
   const std::vector<std::int64_t> steps = store.steps();
@@ -147,6 +157,14 @@ nn::Metadata metadata_of(const CheckpointInfo& info) {
 
 Checkpoint load_checkpoint(const fs::path& run) {
   return read_checkpoint(checkpoint_file(run));
+}
+
+std::optional<Checkpoint> load_newest(const fs::path& run) {
+  SystemDisk disk;
+  const CheckpointStore store(disk, run / "checkpoints");
+  for (const std::int64_t step : store.steps())
+    if (store.fault(step, kModel).empty()) return read_checkpoint(store.path_of(step) / kModel[0]);
+  return std::nullopt;
 }
 
 std::uint64_t weights_hash(Gpt& model) {

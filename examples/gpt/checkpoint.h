@@ -36,6 +36,9 @@ struct Checkpoint {
 /// of lamina-gpt, or when it is damaged: then with another one that is not.
 Checkpoint load_checkpoint(const std::filesystem::path& run);
 
+/// Reads the newest model of a run directory that is intact; nothing when there is none.
+std::optional<Checkpoint> load_newest(const std::filesystem::path& run);
+
 /// FNV-1a over names and bytes of all parameters: equal for bit-identical models.
 std::uint64_t weights_hash(Gpt& model);
 

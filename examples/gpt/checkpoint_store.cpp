@@ -55,8 +55,10 @@ FileRecord record_of(const CheckpointFile& file) {
   return record;
 }
 
+constexpr std::string_view kFirstLine = "lamina-gpt checkpoint of step ";
+
 std::string first_line(std::int64_t step) {
-  return cat("lamina-gpt checkpoint of step ", step, "\n");
+  return cat(kFirstLine, step, "\n");
 }
 
 /// A line for each file, then the checksum of all lines.
@@ -83,6 +85,56 @@ std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::st
   return files;
 }
 
+namespace {
+
+std::string text_of(Disk& disk, const fs::path& path) {
+  std::string text;
+  disk.read(path, [&](std::string_view bytes) { text += bytes; });
+  return text;
+}
+
+/// `step`: the only one that MANIFEST may name; nothing: whichever it names.
+std::string fault_in(Disk& disk, const fs::path& directory, std::optional<std::int64_t> step,
+                     std::span<const std::string_view> only) {
+  try {
+    const std::string manifest = text_of(disk, directory / kManifest);
+    if (!step && manifest.starts_with(kFirstLine)) {
+      std::int64_t named = 0;
+      const char* const digits = manifest.data() + kFirstLine.size();
+      const auto result = std::from_chars(digits, manifest.data() + manifest.size(), named);
+      if (result.ec == std::errc()) step = named;
+    }
+    const auto records = step ? parse_manifest(*step, manifest) : std::nullopt;
+    if (!records) return cat((directory / kManifest).string(), " is damaged");
+    for (const auto& [name, checksum, expected_bytes] : *records) {
+      if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
+      Crc32c crc;
+      std::uint64_t size = 0;
+      disk.read(directory / name, [&](std::string_view bytes) {
+        crc.add(bytes);
+        size += bytes.size();
+      });
+      if (size != expected_bytes) {
+        return cat((directory / name).string(), " has ", size, " bytes, expected ", expected_bytes);
+      }
+      if (hex(crc.value()) != checksum) {
+        return cat((directory / name).string(), " has the checksum ", hex(crc.value()),
+                   ", expected ", checksum);
+      }
+    }
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string fault_of_copy(Disk& disk, const fs::path& directory,
+                          std::span<const std::string_view> only) {
+  return fault_in(disk, directory, std::nullopt, only);
+}
+
 CheckpointStore::CheckpointStore(Disk& disk, fs::path directory)
     : disk_(&disk), directory_(std::move(directory)) {}
 
@@ -99,37 +151,12 @@ std::vector<std::int64_t> CheckpointStore::steps() const {
 }
 
 std::optional<std::vector<FileRecord>> CheckpointStore::files(std::int64_t step) const {
-  std::string text;
-  disk_->read(path_of(step) / kManifest, [&](std::string_view bytes) { text += bytes; });
-  return parse_manifest(step, text);
+  return parse_manifest(step, text_of(*disk_, path_of(step) / kManifest));
 }
 
 std::string CheckpointStore::fault(std::int64_t step,
                                    std::span<const std::string_view> only) const {
-  const fs::path path = path_of(step);
-  try {
-    const auto records = files(step);
-    if (!records) return cat((path / kManifest).string(), " is damaged");
-    for (const auto& [name, checksum, expected_bytes] : *records) {
-      if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
-      Crc32c crc;
-      std::uint64_t size = 0;
-      disk_->read(path / name, [&](std::string_view bytes) {
-        crc.add(bytes);
-        size += bytes.size();
-      });
-      if (size != expected_bytes) {
-        return cat((path / name).string(), " has ", size, " bytes, expected ", expected_bytes);
-      }
-      if (hex(crc.value()) != checksum) {
-        return cat((path / name).string(), " has the checksum ", hex(crc.value()), ", expected ",
-                   checksum);
-      }
-    }
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return fault_in(*disk_, path_of(step), step, only);
 }
 
 std::optional<std::int64_t> CheckpointStore::newest_intact(
@@ -178,17 +205,27 @@ void CheckpointStore::point(std::string_view name, std::int64_t step) const {
   disk_->sync(directory_);
 }
 
-std::optional<std::int64_t> CheckpointStore::target(std::string_view name) const {
-  std::string line;
+std::string CheckpointStore::named_by(std::string_view name) const {
   try {
-    disk_->read(directory_ / name, [&](std::string_view bytes) { line += bytes; });
+    return text_of(*disk_, directory_ / name);
   } catch (const Error&) {
-    return std::nullopt;
+    return "";
   }
+}
+
+std::optional<std::int64_t> CheckpointStore::target(std::string_view name) const {
+  const std::string line = named_by(name);
   const std::vector<std::int64_t> all = steps();
   const auto at = std::find_if(all.begin(), all.end(),
                                [&](std::int64_t step) { return line == name_of(step) + "\n"; });
   return at == all.end() ? std::nullopt : std::optional(*at);
+}
+
+std::string CheckpointStore::dangling(std::string_view name) const {
+  std::string line = named_by(name);
+  if (line.empty() || target(name)) return "";
+  if (line.back() == '\n') line.pop_back();
+  return cat((directory_ / name).string(), " names ", line, ", which is not there");
 }
 
 void CheckpointStore::prune(const Retention& keep) const {

@@ -41,6 +41,11 @@ struct FileRecord {
 /// step.
 std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::string_view text);
 
+/// What is wrong with the checkpoint in a directory of whatever name, as CheckpointStore::fault()
+/// says it.
+std::string fault_of_copy(Disk& disk, const std::filesystem::path& directory,
+                          std::span<const std::string_view> only);
+
 /// One writer at a time; the run's lock sees to that. All throw the Error of the disk.
 class CheckpointStore {
  public:
@@ -75,6 +80,9 @@ class CheckpointStore {
   /// The step that such a file names, if it has a directory.
   std::optional<std::int64_t> target(std::string_view name) const;
 
+  /// What such a file names that is not there, with its path; empty when all is well.
+  std::string dangling(std::string_view name) const;
+
   /// Removes what `keep` does not ask for. `latest` and `best` stay, and so does what is newer than
   /// `latest`: it is no checkpoint of this run's past.
   void prune(const Retention& keep) const;
@@ -86,6 +94,7 @@ class CheckpointStore {
   void clean() const;
 
  private:
+  std::string named_by(std::string_view name) const;
   void discard(std::int64_t step) const;
   void remove_all(const std::filesystem::path& path) const;
   void write_synced(const std::filesystem::path& path,

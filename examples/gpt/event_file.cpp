@@ -7,6 +7,7 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <string_view>
@@ -152,7 +153,9 @@ EventRecords scan_records(std::string_view bytes, bool with_data) {
 
 EventFile::EventFile(const std::filesystem::path& directory)
     : path_(file_in(directory)), file_(path_, std::ios::binary | std::ios::app) {
-  if (!file_) throw Error(cat("log: ", path_.string(), " cannot be written"));
+  if (!file_)
+    throw Error(cat("log: ", path_.string(),
+                    " cannot be written: ", std::generic_category().message(errno)));
   if (std::filesystem::file_size(path_) > 0) return;
   std::string version = event(now());
   put_bytes(version, 3, "brain.Event:2");
@@ -165,7 +168,9 @@ void EventFile::write(std::int64_t step, std::span<const Scalar> scalars) {
 
 void EventFile::append(const std::string& record) {
   file_ << record << std::flush;
-  if (!file_) throw Error(cat("log: writing ", path_.string(), " failed (is the disk full?)"));
+  if (!file_)
+    throw Error(
+        cat("log: writing ", path_.string(), " failed: ", std::generic_category().message(errno)));
 }
 
 }  // namespace lamina::gpt

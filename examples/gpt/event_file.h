@@ -40,7 +40,7 @@ class EventFile {
   /// Throws Error with its path.
   explicit EventFile(const std::filesystem::path& directory);
 
-  /// Throws Error when the disk is full.
+  /// Throws Error with the reason, as a full disk.
   void write(std::int64_t step, std::span<const Scalar> scalars);
 
  private:

@@ -14,6 +14,32 @@ namespace lamina::gpt {
 
 namespace {
 
+/// An empty cache for `batch` sequences of up to `context` tokens.
+GptCache make_cache(const Gpt& model, std::int64_t batch) {
+  const GptConfig& config = model.config;
+  const Tensor& table = model.tokens.weight.value();
+  const Tensor position = zeros({1}, DType::i32, table.device());
+  GptCache cache;
+  for (int i = 0; i < config.layers; ++i) {
+    cache.push_back(
+        {empty({batch, config.context, 2 * config.width}, table.dtype(), table.device()),
+         position});
+  }
+  return cache;
+}
+
+/// Logits of the token after the last of ids: [batch, padded_vocab()]. With a cache, ids are those
+/// that follow what is in it, one for each sequence, or as many as wanted when it is empty; it
+/// takes them in, and the caller moves its position on. Without gradients.
+Tensor next_logits(Gpt& model, const Tensor& ids, const GptCache& cache = {}) {
+  const Var x = model.features(ids, cache);
+  const Var last = slice(x, 1, ids.dim(1) - 1, ids.dim(1));
+  const ProfileScope scope("head");
+  return linear(last, model.tokens.weight)
+      .value()
+      .reshape({ids.dim(0), model.config.padded_vocab()});
+}
+
 /// Tokens that are queued on a GPU before the host looks at them.
 constexpr std::int64_t kAhead = 16;
 
@@ -47,7 +73,7 @@ class Writer {
         next_(zeros({options.count, 1}, DType::i32, device_)),
         graph_(device_) {
     const bool is_cached = options.use_cache && length_ <= model.config.context;
-    if (is_cached) cache_ = model.make_cache(options.count);
+    if (is_cached) cache_ = make_cache(model, options.count);
     position_ = is_cached ? cache_.front().position : zeros({1}, DType::i32, device_);
     position_.copy_from(full({1}, static_cast<std::int32_t>(length_ - 1), DType::i32));
     const Tensor start =
@@ -60,11 +86,11 @@ class Writer {
   void step() {
     const std::int64_t seen = std::min(length_, model_.config.context);
     if (cache_.empty() || length_ > model_.config.context) {
-      draw(model_.next_logits(last_tokens(seen)));
+      draw(next_logits(model_, last_tokens(seen)));
     } else if (is_first_) {
-      draw(model_.next_logits(last_tokens(seen), cache_));
+      draw(next_logits(model_, last_tokens(seen), cache_));
     } else {
-      graph_.run([this] { draw(model_.next_logits(next_, cache_)); });
+      graph_.run([this] { draw(next_logits(model_, next_, cache_)); });
     }
     is_first_ = false;
     ++length_;

@@ -3,6 +3,7 @@
 
 #include "core/text.h"
 #include "examples/gpt/hugging_face.h"
+#include "examples/gpt/shell_text.h"
 #include "nn/state_dict.h"
 
 #include <filesystem>
@@ -44,8 +45,9 @@ int import_model(const Options& options, Console& console) {
   nn::save_parameters(*checkpoint.model, options.out, metadata_of(checkpoint.info));
   console.out << options.out << ": " << model_text(*checkpoint.model, checkpoint.info) << '\n';
   if (checkpoint.info.vocabulary) {
-    console.out << "more    lamina-gpt sample " << options.out << ", lamina-gpt train --from "
-                << options.out << " --text FILE\n";
+    const std::string file = shell_quoted(options.out);
+    console.out << "more    " << console.program << " sample " << file << ", " << console.program
+                << " train --from " << file << " --text FILE\n";
   } else {
     console.out << "there is no tokenizer: without one the model takes no text\n";
   }

@@ -4,6 +4,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "examples/gpt/bpe.h"
+#include "examples/gpt/checkpoint_store.h"
 #include "examples/gpt/event_file.h"
 #include "examples/gpt/hugging_face.h"
 #include "examples/gpt/inspect_formats.h"
@@ -16,12 +17,14 @@
 #include "nn/safetensors.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
 #include <map>
 #include <numeric>
 #include <set>
+#include <system_error>
 
 namespace lamina::gpt {
 
@@ -31,6 +34,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr std::string_view kIndexEnd = ".index.json";
+constexpr std::string_view kCheckpointTitle = "lamina-gpt checkpoint of step ";
 constexpr std::size_t kSignatureBytes = 4096;  // bytes in which a format shows
 
 // ---- safetensors
@@ -213,6 +217,81 @@ Document describe_events(const Subject& subject) {
           {"bytes_cut_off", records.cut_off}};
 }
 
+/// Of --log-probs: a record for each token of the samples.
+Document describe_log_probs(const Subject& subject) {
+  std::int64_t tokens = 0, samples = 0;
+  double sum = 0.0;
+  const std::size_t left_out = for_each_record(subject.path(), [&](const Json& record) {
+    const Json sample = record.value("sample", Json());
+    const double log_prob = number_at(record, "log_prob");
+    if (!sample.is_number_integer() || !std::isfinite(log_prob)) return;
+    ++tokens;
+    samples = std::max(samples, sample.get<std::int64_t>());
+    sum += log_prob;
+  });
+  const Json mean = tokens > 0 ? Json(sum / static_cast<double>(tokens)) : Json();
+  return {{"tokens", tokens},
+          {"samples", samples},
+          {"lines_left_out", left_out},
+          {"mean_log_prob", mean}};
+}
+
+bool is_metrics(const Subject& subject) {
+  return subject.bytes().starts_with("step,") || subject.name() == "steps.csv" ||
+         subject.name() == "evals.csv";
+}
+
+/// A CSV file of --metrics. Its last line is torn when a run is killed.
+Document describe_metrics(const Subject& subject) {
+  std::string_view rest = subject.bytes();
+  const auto next_line = [&] {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return line;
+  };
+  const std::string_view header = next_line();
+  const auto commas = std::count(header.begin(), header.end(), ',');
+  std::uint64_t rows = 0, left_out = 0;
+  Json first, last;  // null until there is one
+  while (!rest.empty()) {
+    const bool is_whole = rest.find('\n') != std::string_view::npos;
+    const std::string_view line = next_line();
+    std::int64_t step = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
+    if (!is_whole || error != std::errc() || std::count(line.begin(), line.end(), ',') != commas) {
+      ++left_out;
+      continue;
+    }
+    last = step;
+    if (rows++ == 0) first = step;
+  }
+  return {{"columns", header},
+          {"rows", rows},
+          {"lines_left_out", left_out},
+          {"first_step", first},
+          {"last_step", last}};
+}
+
+// ---- checkpoints
+
+bool is_checkpoint_manifest(const Subject& subject) {
+  return subject.bytes().starts_with(kCheckpointTitle);
+}
+
+/// The directory of a checkpoint is compared with what its MANIFEST says; the file alone is not.
+Document describe_checkpoint_manifest(const Subject& subject) {
+  const std::string_view text = subject.bytes();
+  std::int64_t step = -1;
+  (void)std::from_chars(text.data() + kCheckpointTitle.size(), text.data() + text.size(), step);
+  const auto records = parse_manifest(step, text);
+  if (!records) subject.fault(cat(subject.path().string(), " is damaged"));
+  Document files = Document::array();
+  for (const FileRecord& record : records.value_or(std::vector<FileRecord>()))
+    files.push_back({{"file", record.name}, {"bytes", record.bytes}, {"crc32c", record.checksum}});
+  return {{"step", step < 0 ? Json() : Json(step)}, {"files", files}};
+}
+
 // ---- what other programs open
 
 bool is_trace(const Subject& subject) {
@@ -313,6 +392,13 @@ std::span<const Format> file_formats() {
                 has_keys(first_record(subject), {"step", "step_ms", "rows"});
        },
        describe_records},
+      {"log-probabilities of lamina-gpt sample",
+       [](const Subject& subject) {
+         return has_keys(first_record(subject), {"sample", "token", "log_prob"});
+       },
+       describe_log_probs},
+      {"metrics of a run (steps.csv, evals.csv)", is_metrics, describe_metrics},
+      {"MANIFEST of a checkpoint", is_checkpoint_manifest, describe_checkpoint_manifest},
       {"safetensors index (*.index.json)",
        [](const Subject& subject) { return has_keys(subject.json(), {"weight_map"}); },
        describe_index},

@@ -15,7 +15,8 @@ struct Console {
   std::ostream& errors;
   bool is_terminal = false;
   bool use_color = false;
-  std::size_t columns = 200;  // of the terminal
+  std::size_t columns = 200;           // of the terminal
+  std::string program = "lamina-gpt";  // a word of a shell: what the user calls this program
 };
 
 class LiveLine {

@@ -11,11 +11,11 @@ namespace lamina::gpt {
 
 class RunLog {
  public:
-  /// Goes on behind what the file holds. Throws Error with the path when it cannot be written.
+  /// Goes on behind what the file holds. Throws Error with the path and the reason.
   explicit RunLog(const std::filesystem::path& path);
 
-  /// Appends a line. Values that are not finite become null, bytes that
-  /// are not UTF-8 U+FFFD. Throws Error when the disk is full.
+  /// Appends a line. Values that are not finite become null, bytes that are not UTF-8 U+FFFD.
+  /// Throws Error with the reason, as a full disk.
   void write(const nlohmann::json& record);
 
  private:
@@ -23,7 +23,7 @@ class RunLog {
   std::ofstream file_;
 };
 
-/// Writes a whole file. Throws Error with the path.
+/// Writes a whole file. Throws Error with the path and the reason.
 void write_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace lamina::gpt

@@ -10,6 +10,7 @@
 #include <omp.h>
 #include <sstream>
 #if LAMINA_WITH_CUDA
+#include "core/cuda/cupti.h"
 #include "core/cuda/gpu_status.h"
 #endif
 
@@ -127,6 +128,9 @@ std::vector<std::string> missing_things() {
     missing.push_back(cat("a CUDA device (", why, "; built with toolkit ", cuda::toolkit_version(),
                           newest.empty() ? ", no driver" : cat(", the driver runs up to ", newest),
                           "): install a driver for that toolkit, nvidia-smi must list the GPU"));
+  }
+  if (const std::string why = cuda::why_no_cupti(); !why.empty()) {
+    missing.push_back(cat("what profile needs on CUDA: ", why));
   }
 #else
   std::error_code ignored;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "examples/gpt/cli.h"
+#include "examples/gpt/shell_text.h"
 
 #include <csignal>
 #include <cstdlib>
@@ -32,12 +33,14 @@ bool can_move_cursor() {
 int main(int argc, char** argv) {
   open_standard_streams();
   (void)std::signal(SIGPIPE, SIG_IGN);  // run_command reports the failed write
+  (void)std::signal(SIGXFSZ, SIG_IGN);  // writing beyond ulimit -f fails as on a full disk
   const bool is_terminal = isatty(STDOUT_FILENO) == 1 && can_move_cursor();
   const char* const no_color = std::getenv("NO_COLOR");
   lamina::gpt::Console console{.out = std::cout,
                                .errors = std::cerr,
                                .is_terminal = is_terminal,
                                .use_color = is_terminal && (no_color == nullptr || *no_color == 0)};
+  if (argc > 0) console.program = lamina::gpt::shell_quoted(argv[0]);
   winsize size{};
   if (is_terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1) {
     console.columns = size.ws_col;

@@ -5,9 +5,11 @@
 #include "core/text.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <system_error>
 
 namespace lamina::gpt {
 namespace {
@@ -72,7 +74,10 @@ void Metrics::write_row(const std::string& event, const std::vector<Scalar>& sca
     table.path = directory_ / cat(event, "s.csv");
     table.columns = columns_of(table.path);
     table.file.open(table.path, std::ios::app);
-    if (!table.file) throw Error(cat("log: ", table.path.string(), " cannot be written"));
+    if (!table.file) {
+      throw Error(cat("log: ", table.path.string(),
+                      " cannot be written: ", std::generic_category().message(errno)));
+    }
   }
   if (table.columns.empty()) {
     table.columns.emplace_back("step");
@@ -86,7 +91,8 @@ void Metrics::write_row(const std::string& event, const std::vector<Scalar>& sca
     line += cat(&column == table.columns.data() ? "" : ",", cell(scalars, column));
   table.file << line << std::endl;
   if (!table.file) {
-    throw Error(cat("log: writing ", table.path.string(), " failed (is the disk full?)"));
+    throw Error(cat("log: writing ", table.path.string(),
+                    " failed: ", std::generic_category().message(errno)));
   }
 }
 

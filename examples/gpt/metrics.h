@@ -23,7 +23,7 @@ class Metrics {
 
   /// Adds the numbers of a record whose "event" is "step" or "eval"; others have none to plot.
   /// Those of an object inside are named "outer/inner". The columns of a CSV file are those of the
-  /// first record. Throws Error when the disk is full.
+  /// first record. Throws Error with the reason, as a full disk.
   void write(const nlohmann::json& record);
 
  private:

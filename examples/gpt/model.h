@@ -113,37 +113,6 @@ struct Gpt : Layer<Gpt> {
     return norm.add_and_normalize(x.stream, x.branch, config.dropout).normalized;
   }
 
-  /// An empty cache for `batch` sequences of up to config.context tokens.
-  GptCache make_cache(std::int64_t batch) const {
-    const Tensor& table = tokens.weight.value();
-    const Tensor position = zeros({1}, DType::i32, table.device());
-    GptCache cache;
-    for (int i = 0; i < config.layers; ++i) {
-      cache.push_back(
-          {empty({batch, config.context, 2 * config.width}, table.dtype(), table.device()),
-           position});
-    }
-    return cache;
-  }
-
-  /// Logits of the token after the last of ids: [batch, padded_vocab()]. With a cache, ids are
-  /// those that follow what is in it, one for each sequence, or as many as wanted when it is empty;
-  /// it takes them in, and the caller moves its position on. Without gradients.
-  Tensor next_logits(const Tensor& ids, const GptCache& cache = {}) {
-    const Var x = features(ids, cache);
-    const Var last = slice(x, 1, ids.dim(1) - 1, ids.dim(1));
-    const ProfileScope scope("head");
-    return linear(last, tokens.weight).value().reshape({ids.dim(0), config.padded_vocab()});
-  }
-
-  /// FLOPs that training takes for a token: 6 N + 12 layers * width * context, N without positions
-  /// and padding. Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
-  std::int64_t flops_per_token() {
-    const std::int64_t unused =
-        (config.context + config.padded_vocab() - config.vocab) * config.width;
-    return 6 * (parameter_count() - unused) + 12 * config.layers * config.width * config.context;
-  }
-
   Var embed(const Tensor& ids, const GptCache& cache = {}) {
     const ProfileScope scope("embed");
     const bool is_next = !cache.empty() && ids.dim(-1) == 1;

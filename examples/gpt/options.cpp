@@ -50,15 +50,16 @@ std::vector<std::string_view> names_of(Command command) {
   return names;
 }
 
-/// prefix: what stands before names, "--" or nothing. where: the file that has the name, and ": ".
+/// prefix: what stood before the name, "--", "-" or nothing. where: the file that has the name, and
+/// ": ".
 const Spec& find_spec(Command command, std::string_view name, std::string_view prefix,
                       std::string_view where = "") {
   for (const Spec& spec : specs()) {
     if (spec.name == name && belongs(spec, command)) return spec;
   }
   throw UsageError(cat(where, "unknown option ", prefix, name, " of ", name_of(command),
-                       suggestion(name, names_of(command), prefix), "; lamina-gpt ",
-                       name_of(command), " --help lists the options"));
+                       suggestion(name, names_of(command), prefix.empty() ? "" : "--"),
+                       "; lamina-gpt ", name_of(command), " --help lists the options"));
 }
 
 using Setting = std::pair<const Spec*, std::string>;
@@ -135,6 +136,7 @@ std::string default_text(Command command, const Spec& spec) {
     const Json json = to_json(options, command);
     const auto at = json.find(name);
     if (at == json.end() || *at == Json::array()) return std::string();
+    if (at->is_number_float()) return cat(at->get<double>());  // 6e-05, not all of its digits
     return at->is_string() ? at->get<std::string>() : at->dump();
   };
   const std::string usual = value_in("toy-cpu");
@@ -147,7 +149,8 @@ std::string default_text(Command command, const Spec& spec) {
   return text + ")";
 }
 
-cxxopts::Options parser_of(Command command) {
+/// Defaults are in the text of --help alone: finding them takes longer than parsing.
+cxxopts::Options parser_of(Command command, bool with_defaults = false) {
   cxxopts::Options parser(cat("lamina-gpt ", name_of(command), operand_of(command)),
                           std::string(about(command)));
   parser.custom_help("[OPTIONS]");
@@ -157,9 +160,9 @@ cxxopts::Options parser_of(Command command) {
     const bool is_flag = spec.value.empty();
     auto value = is_flag ? cxxopts::value<bool>() : cxxopts::value<std::string>();
     if (!spec.implied.empty()) value = value->implicit_value(std::string(spec.implied));
-    parser.add_options(std::string(spec.group))(std::string(spec.name),
-                                                cat(spec.help, default_text(command, spec)), value,
-                                                std::string(spec.value));
+    parser.add_options(std::string(spec.group))(
+        std::string(spec.name), cat(spec.help, with_defaults ? default_text(command, spec) : ""),
+        value, std::string(spec.value));
   }
   parser.add_options()("h,help", "this text", cxxopts::value<bool>());
   parser.allow_unrecognised_options();
@@ -196,6 +199,15 @@ std::string value_suggestion(Command command, const std::vector<std::string>& ar
   return "";
 }
 
+/// The argument that a letter comes from which the parser does not know: of -steps it gives "-s".
+std::string whole_argument(const std::vector<std::string>& arguments, const std::string& letter) {
+  const auto at = std::find_if(arguments.begin(), arguments.end(), [&](const std::string& word) {
+    return word.starts_with("-") && !word.starts_with("--") &&
+           word.find(letter.substr(1)) != std::string::npos;
+  });
+  return at == arguments.end() ? letter : *at;
+}
+
 /// A text of the parser with plain quotes.
 std::string with_plain_quotes(std::string text) {
   for (const std::string_view quote : {"\xe2\x80\x98", "\xe2\x80\x99"}) {
@@ -218,10 +230,12 @@ std::vector<Setting> read_flags(Command command, std::span<const std::string> ar
     const cxxopts::ParseResult result = parser.parse(static_cast<int>(argv.size()), argv.data());
     for (const std::string& word : result.unmatched()) {
       if (word.starts_with("-") && word.size() > 1) {
-        const bool is_long = word.starts_with("--");
-        const std::string name = word.substr(is_long ? 2 : 1);
-        find_spec(command, name.substr(0, name.find('=')), is_long ? "--" : "-");
-        throw UsageError(cat("unknown option ", word, ", expected --", name));
+        const std::string given = word.starts_with("--") ? word : whole_argument(spread, word);
+        const std::string_view dashes = given.starts_with("--") ? "--" : "-";
+        const std::string name = given.substr(dashes.size(), given.find('=') - dashes.size());
+        find_spec(command, name, dashes);
+        throw UsageError(cat("unknown option ", dashes, name, " of ", name_of(command),
+                             "; did you mean --", name));
       }
       if (command == Command::inspect) {
         options.files.push_back(word);
@@ -501,7 +515,7 @@ Options parse_options(Command command, std::span<const std::string> arguments) {
 }
 
 std::string help_text(Command command) {
-  std::string text = parser_of(command).help();
+  std::string text = parser_of(command, true).help();
   if (command == Command::train) {
     text +=
         cat("\nExit status: 0 done, 1 failed, 2 wrong usage, 3 loss below the entropy floor, 130 "

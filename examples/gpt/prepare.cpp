@@ -9,11 +9,13 @@
 #include "examples/gpt/disk.h"
 #include "examples/gpt/gpt2_split.h"
 #include "examples/gpt/meta_pickle.h"
+#include "examples/gpt/shell_text.h"
 #include "examples/gpt/token_directory.h"
 #include "examples/gpt/tokenizer_file.h"
 #include "examples/gpt/train.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -120,7 +122,8 @@ class ShardWriter {
 
   void expect_written() const {
     if (file_) return;
-    throw Error(cat("prepare: ", path().string(), " cannot be written (is the disk full?)"));
+    throw Error(cat("prepare: ", path().string(),
+                    " cannot be written: ", std::generic_category().message(errno)));
   }
 
   void close() {
@@ -318,7 +321,8 @@ int prepare(const Options& options, Console& console) {
               << " symbols\n";
   describe("train on", manifest.train);
   describe("validate", manifest.validation);
-  console.out << "train on them: lamina-gpt train --data " << options.out << '\n';
+  console.out << "train on them: " << console.program << " train --data "
+              << shell_quoted(options.out) << '\n';
   return 0;
 }
 

@@ -2,7 +2,9 @@
 #include "examples/gpt/report.h"
 
 #include "core/text.h"
+#include "examples/gpt/ceiling_file.h"
 #include "examples/gpt/log.h"
+#include "examples/gpt/machine.h"
 #include "examples/gpt/report_css.h"
 #include "examples/gpt/report_page.h"
 #include "examples/gpt/report_plot.h"
@@ -95,8 +97,17 @@ double floor_of(const RunRecord& run) {
   return kUnknown;
 }
 
+bool has_ceilings(const RunRecord& run) {
+  return !run.profile.empty() && run.profile.back().ceilings.are_known();
+}
+
 double matmul_ceiling(const RunRecord& run) {
-  return run.profile.empty() ? kUnknown : run.profile.back().ceilings.matmul_tflop_s;
+  return (has_ceilings(run) ? run.profile.back().ceilings : run.kept).matmul_tflop_s;
+}
+
+/// The end of a sentence: who has measured the ceiling.
+std::string measured_by(const RunRecord& run) {
+  return has_ceilings(run) ? "" : " by another run with --profile";
 }
 
 double mfu_of(const RunRecord& run, double rate) {
@@ -148,8 +159,9 @@ std::string header_html(const RunRecord& run) {
       "Speed", std::isfinite(rate) ? prefix_text(rate) : "–",
       cat("tokens/s, ", number_text(median_of(run.steps, &StepRecord::ms), 3), " ms per step"));
   const double share = mfu_of(run, rate);
-  figures += key_figure("MFU", std::isfinite(share) ? fixed(100.0 * share, 1) + "%" : "–",
-                        cat("of ", number_text(matmul_ceiling(run), 3), " TFLOP/s, measured"));
+  figures += key_figure(
+      "MFU", std::isfinite(share) ? fixed(100.0 * share, 1) + "%" : "–",
+      cat("of ", number_text(matmul_ceiling(run), 3), " TFLOP/s, measured", measured_by(run)));
   figures += key_figure("Memory",
                         std::isfinite(memory) ? bytes_text(static_cast<std::size_t>(memory)) : "–",
                         "most that was reserved");
@@ -301,7 +313,8 @@ std::string speed_section(const RunRecord& run) {
     caption += cat(" MFU: ", prefix_text(number_at(run.start, "flops_per_token")),
                    "FLOP per token (6 N + 12 layers × width × context) times speed, over the ",
                    number_text(matmul_ceiling(run), 3),
-                   " TFLOP/s that large matrix products were measured to reach here.");
+                   " TFLOP/s that large matrix products were measured to reach here",
+                   measured_by(run), ".");
   } else {
     caption += " MFU is not shown: the ceiling of this device was not measured (train --profile).";
   }
@@ -425,6 +438,32 @@ Json machine_of(const RunRecord& run) {
   return machine;
 }
 
+/// The ceilings that another run has left here; unknown when this run was on another machine.
+Ceilings ceilings_of_its_device(const RunRecord& run) {
+  if (!run.start.is_object()) return {};
+  try {
+    const Device device = Device::parse(text_at(run.start, "device"));
+    if (device.is_cuda() && device.index >= cuda_device_count()) return {};
+    const std::string name = cat(device);  // of the fact, too
+    const std::string there = text_at(run.start.value("machine", Json()), name);
+    if (there.empty() || there != text_at(machine_facts(device), name)) return {};
+    return kept_ceilings(device, text_at(run.start, "dtype")).value_or(Ceilings());
+  } catch (const Error&) {
+    return {};  // the log names no device, or it cannot be asked
+  }
+}
+
+/// What a terminal should say of a log without anything to plot; "" of others.
+std::string emptiness(const RunRecord& run, const std::string& log) {
+  if (!run.steps.empty() || !run.evaluations.empty()) return "";
+  const std::string left_out =
+      run.lines_left_out == 0
+          ? ""
+          : cat(" (", run.lines_left_out, " lines of the run's logs are no JSON objects)");
+  return cat("report: ", log, " has no step and no evaluation", left_out,
+             ", expected records of lamina-gpt train; the page has no curves");
+}
+
 /// Links to the sections that the page has.
 std::string navigation(const std::string& main) {
   constexpr std::array<std::pair<const char*, const char*>, 9> kSections = {
@@ -478,8 +517,13 @@ int report(const Options& options, Console& console) {
   const std::filesystem::path directory = options.run;
   const std::filesystem::path path =
       options.out.empty() ? directory / "report.html" : std::filesystem::path(options.out);
-  const std::string html = report_html(read_run(directory));
+  RunRecord run = read_run(directory);
+  if (!has_ceilings(run)) run.kept = ceilings_of_its_device(run);
+  const std::string html = report_html(run);
   write_file(path, html);
+  if (const std::string what = emptiness(run, (directory / "log.jsonl").string()); !what.empty()) {
+    console.errors << "lamina-gpt: warning: " << what << std::endl;
+  }
   console.out << path.string() << ": " << bytes_text(html.size()) << std::endl;
   return 0;
 }

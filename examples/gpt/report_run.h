@@ -50,6 +50,7 @@ struct RunRecord {
   std::vector<StepRecord> steps;
   std::vector<EvalRecord> evaluations;
   std::vector<Profile> profile;  // figures that are missing are 0, step_ms NaN
+  Ceilings kept;  // of another run on the same device, where this one has measured none
   std::string samples;
   std::size_t lines_left_out = 0;  // of the two .jsonl files: not JSON objects, as after a kill
 };

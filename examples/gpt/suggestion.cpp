@@ -32,7 +32,13 @@ std::string_view closest(std::string_view word, std::span<const std::string_view
       best_distance = distance;
     }
   }
-  return best;
+  if (!best.empty() || word.find('-') == std::string_view::npos) return best;
+  const auto begins_alike = [&](std::string_view candidate) {
+    return candidate.starts_with(word.substr(0, word.find('-') + 1));
+  };
+  const auto first = std::find_if(candidates.begin(), candidates.end(), begins_alike);
+  const bool is_one = std::count_if(candidates.begin(), candidates.end(), begins_alike) == 1;
+  return is_one ? *first : best;
 }
 
 std::string suggestion(std::string_view word, std::span<const std::string_view> candidates,

@@ -8,7 +8,8 @@
 
 namespace lamina::gpt {
 
-/// The word of `candidates` that was probably meant, or "".
+/// The word of `candidates` that was probably meant: one that differs in a few letters, goes on
+/// where `word` ends, or alone begins like it, up to the first '-'. "" when there is none.
 std::string_view closest(std::string_view word, std::span<const std::string_view> candidates);
 
 /// "; did you mean X" or "".

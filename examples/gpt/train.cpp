@@ -18,6 +18,7 @@
 #include "examples/gpt/metrics.h"
 #include "examples/gpt/run_directory.h"
 #include "examples/gpt/sample.h"
+#include "examples/gpt/shell_text.h"
 #include "examples/gpt/training_profile.h"
 #include "examples/gpt/training_state.h"
 #include "examples/gpt/training_step.h"
@@ -95,16 +96,21 @@ class Trainer {
     if (options_.profile > 0) profile_.emplace(options_, device_, directory_, step_, live_);
     mark_ = Clock::now();
     while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
+      const auto is_due_at = [](std::int64_t step, std::int64_t every) {
+        return every > 0 && step % every == 0;
+      };
+      // Before the step that may end with the next checkpoint: no more than the steps since the one
+      // before can be lost.
+      if (is_due_at(step_ + 1, options_.eval_every) ||
+          is_due_at(step_ + 1, options_.checkpoint_every)) {
+        report_failure(writer_->wait());
+      }
       train_step();
       const bool is_last = step_ == options_.steps;
       if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
       if (step_ == 1) plans_.save(directory_ / "gemm_plans.txt");
-      const auto is_due = [this](std::int64_t every) { return every > 0 && step_ % every == 0; };
-      if (!is_last && is_due(options_.eval_every)) evaluate();
-      if (!is_last && (best_step_ == step_ || is_due(options_.checkpoint_every))) {
-        report_failure(writer_->wait());
-        save();
-      }
+      if (!is_last && is_due_at(step_, options_.eval_every)) evaluate();
+      if (!is_last && (best_step_ == step_ || is_due_at(step_, options_.checkpoint_every))) save();
     }
     if (profile_) profile_->finish();
     return interrupt_.signal() != 0 ? stop() : finish();
@@ -140,6 +146,13 @@ class Trainer {
     const std::vector<std::int64_t> steps = store_->steps();
     if (options_.resume == "auto") {
       const auto report = [this](const std::string& what) { live_.print("damaged " + what); };
+      if (const std::string lost = store_->dangling("latest"); !lost.empty()) {
+        if (steps.empty()) {
+          throw Error(cat("train: ", lost, ", nor is any other checkpoint, expected one; to start ",
+                          "again, give another --out, or --resume never"));
+        }
+        report(lost);
+      }
       const auto newest = store_->newest_intact(report);
       if (newest || steps.empty()) return newest;
       throw Error(cat("train: no checkpoint in ", directory_.string(), " is intact, expected one; ",
@@ -191,9 +204,13 @@ class Trainer {
     } else {
       store_->go_back_to(*step);
     }
-    const std::vector<std::int64_t> steps = store_->steps();
-    if (std::find(steps.begin(), steps.end(), best_step_) != steps.end()) {
-      store_->point("best", best_step_);  // a time limit may have let it name another
+    if (store_->target("best") == step_ && best_step_ != step_ && state.options["steps"] == step_) {
+      // Evaluated when all steps were done, behind this checkpoint.
+      best_ = (*evaluator_)(*model_).loss.mean;
+      best_step_ = step_;
+    } else if (const auto steps = store_->steps();
+               std::find(steps.begin(), steps.end(), best_step_) != steps.end()) {
+      store_->point("best", best_step_);  // of a later step that is gone
     }
     for (const std::string& line : cut_logs(directory_, state.logs))
       live_.print("damaged " + line);
@@ -213,7 +230,7 @@ class Trainer {
         "device  ", device_, ", ",
         device_.is_cuda() ? device_info(device_).name : cat(omp_get_max_threads(), " threads")));
     live_.print(cat("run     ", directory_.string(), ": ", options_.steps, " steps of ",
-                    tokens_per_step(), " tokens, ", options_.schedule, " schedule to lr ",
+                    tokens_per_step(), " tokens, ", options_.schedule, " schedule, peak lr ",
                     scientific(options_.lr)));
     live_.print(cat("memory  ", plan_.text()));
   }
@@ -226,7 +243,7 @@ class Trainer {
                  {"device", cat(device_)},
                  {"dtype", options_.dtype},
                  {"tokens_per_step", tokens_per_step()},
-                 {"flops_per_token", model_->flops_per_token()},
+                 {"flops_per_token", flops_per_token(*model_)},
                  {"machine", machine_facts(device_)},
                  {"memory_plan",
                   {{"weights", plan_.parameters.weights},
@@ -441,7 +458,9 @@ class Trainer {
     saved_step_ = -1;
   }
 
-  std::string resume_command() const { return cat("lamina-gpt train --out ", directory_.string()); }
+  std::string resume_command() const {
+    return cat(console_.program, " train --out ", shell_quoted(directory_.string()));
+  }
 
   /// After Ctrl-C, SIGTERM or SIGHUP. Returns the exit status.
   int stop() {
@@ -505,7 +524,7 @@ class Trainer {
                          " tok/s in training; ", last_.text(), "; best ", fixed(best_, 4),
                          " at step ", best_step_));
     live_.print(cat("weights ", hash));
-    live_.print(cat("more    lamina-gpt sample ", directory_.string()));
+    live_.print(cat("more    ", console_.program, " sample ", shell_quoted(directory_.string())));
     if (is_cut) live_.print(cat("go on   ", resume_command()));
     return 0;
   }
@@ -554,7 +573,10 @@ int train(const Options& options, Console& console) {
   expect_out(options);
   set_threads(options.threads);
   if (options.from.empty()) return Trainer(options, nullptr, console, interrupt).run();
-  const Checkpoint start = load_checkpoint(options.from);
+  // A run that is gone on with has all that it needs itself.
+  std::optional<Checkpoint> own;
+  if (!options.out.empty() && options.resume != "never") own = load_newest(options.out);
+  const Checkpoint start = own ? std::move(*own) : load_checkpoint(options.from);
   Options adapted = options;
   adapted.layers = start.info.config.layers;
   adapted.heads = start.info.config.heads;

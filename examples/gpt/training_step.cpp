@@ -50,6 +50,14 @@ GptConfig model_config(const Options& options, std::int64_t vocabulary_size) {
   return config;
 }
 
+std::int64_t flops_per_token(Gpt& model) {
+  const GptConfig& config = model.config;
+  const std::int64_t unused =
+      (config.context + config.padded_vocab() - config.vocab) * config.width;
+  return 6 * (model.parameter_count() - unused) +
+         12 * config.layers * config.width * config.context;
+}
+
 DType compute_dtype(const Options& options) {
   if (options.dtype == "f16") return DType::f16;
   return options.dtype == "bf16" ? DType::bf16 : DType::f32;
@@ -111,8 +119,15 @@ Data open_data(const Options& options, const CheckpointInfo* start) {
   }
   const std::vector<std::filesystem::path> paths(options.text.begin(), options.text.end());
   const std::string text = data::read_text_files(paths);
-  data::Vocabulary vocabulary = options.tokenizer.empty() ? data::Vocabulary::from_text(text, level)
-                                                          : data::read_tokenizer(options.tokenizer);
+  if (start != nullptr && !start->vocabulary) {
+    throw UsageError(cat("--from ", options.from,
+                         " has no vocabulary that says which tokens --text ",
+                         "becomes, expected --data DIR with its tokens"));
+  }
+  data::Vocabulary vocabulary = start != nullptr ? *start->vocabulary
+                                : options.tokenizer.empty()
+                                    ? data::Vocabulary::from_text(text, level)
+                                    : data::read_tokenizer(options.tokenizer);
   auto source = text_source(text, vocabulary, options.context, seed);
   return {std::move(source), std::move(vocabulary), crc32c(text)};
 }

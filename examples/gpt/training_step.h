@@ -33,6 +33,10 @@ Data open_data(const Options& options, const CheckpointInfo* start = nullptr);
 /// The model that the options describe, for a vocabulary.
 GptConfig model_config(const Options& options, std::int64_t vocabulary_size);
 
+/// FLOPs that training takes for a token: 6 N + 12 layers * width * context, N without positions
+/// and padding. Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B.
+std::int64_t flops_per_token(Gpt& model);
+
 /// The dtype of weights and activations; tf32 is f32 with AllowTf32.
 DType compute_dtype(const Options& options);
 

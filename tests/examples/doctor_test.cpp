@@ -9,6 +9,9 @@
 
 #include <regex>
 #include <string>
+#if LAMINA_WITH_CUDA
+#include "core/cuda/cupti.h"
+#endif
 
 namespace lamina::gpt {
 namespace {
@@ -44,6 +47,16 @@ TEST(Doctor, EveryMissingThingSaysHowToGetIt) {
   EXPECT_EQ(
       LAMINA_WITH_CUDA == 1 && cuda_device_count() == 0,
       ::testing::Matches(::testing::Contains(HasSubstr("a CUDA device (")))(missing_things()));
+}
+
+TEST(Doctor, NamesWhatTracesNeed) {
+  std::string why;
+#if LAMINA_WITH_CUDA
+  why = cuda::why_no_cupti();
+  EXPECT_TRUE(why.empty() || why.find("; install the package ") != std::string::npos) << why;
+#endif
+  EXPECT_EQ(!why.empty(), ::testing::Matches(::testing::Contains(
+                              HasSubstr("what profile needs on CUDA: " + why)))(missing_things()));
 }
 
 using CudaDoctor = testing::CudaTest;

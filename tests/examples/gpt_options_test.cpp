@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The command line of lamina-gpt: presets, config files, flags, mistakes.
 #include "examples/gpt/options.h"
+#include "examples/gpt/shell_text.h"
+#include "examples/gpt/suggestion.h"
 #include "examples/gpt/training_step.h"
 #include "tests/examples/gpt_case.h"
 
@@ -18,6 +20,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 Options parse(std::initializer_list<std::string> arguments) {
   const std::vector<std::string> list(arguments);
@@ -31,6 +34,33 @@ TEST(GptOptions, SuggestsTheOptionThatWasMeant) {
               HasSubstr("lamina-gpt: error: unknown option --stepz of train; did you "
                         "mean --steps"));
   EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 1);
+}
+
+TEST(GptOptions, SuggestsTwoDashesWhereThereIsOne) {
+  EXPECT_THAT(run({"train", "-steps", "5"}).errors,
+              HasSubstr("unknown option -steps of train; did you mean --steps\n"));
+  EXPECT_THAT(run({"train", "--batch", "2", "-heads=4"}).errors,  // with the h of -h
+              HasSubstr("unknown option -heads of train; did you mean --heads\n"));
+  EXPECT_THAT(run({"train", "-stepz", "5"}).errors,
+              HasSubstr("unknown option -stepz of train; did you mean --steps;"));
+  EXPECT_THAT(run({"train", "-x"}).errors, HasSubstr("unknown option -x of train; lamina-gpt"));
+}
+
+TEST(GptOptions, SuggestsTheOnlyOptionThatBeginsAlike) {
+  EXPECT_THAT(run({"train", "--sample-tokens", "5"}).errors,
+              HasSubstr("did you mean --sample-chars"));
+  constexpr std::string_view kWords[] = {"eval-every", "eval-batches", "top-k"};
+  EXPECT_EQ(closest("eval-tokens", kWords), "");  // one of two
+  EXPECT_EQ(closest("top-p", kWords), "top-k");
+}
+
+TEST(GptOptions, QuotesWordsThatAShellWouldTakeApart) {
+  for (const char* const plain : {"runs/toy-1", "a_b.txt", "/x=1,2:3@4%+"})
+    EXPECT_EQ(shell_quoted(plain), plain);
+  EXPECT_EQ(shell_quoted("my runs/a"), "'my runs/a'");
+  EXPECT_EQ(shell_quoted("it's $HOME"), "'it'\\''s $HOME'");
+  EXPECT_EQ(shell_quoted("~/a"), "'~/a'");
+  EXPECT_EQ(shell_quoted(""), "''");
 }
 
 TEST(GptOptions, SuggestsTheCommandThatWasMeant) {
@@ -285,7 +315,8 @@ TEST(GptOptions, HelpNamesDefaultsAndUnits) {
     EXPECT_THAT(outcome.out, HasSubstr("--device"));
   }
   EXPECT_THAT(run({"train", "--help"}).out,
-              AllOf(HasSubstr("--time-limit SECONDS"), HasSubstr("toy 5000")));
+              AllOf(HasSubstr("--time-limit SECONDS"), HasSubstr("toy 5000"),
+                    HasSubstr("toy 0.0001; gpt2 6e-05)"), Not(HasSubstr("999"))));
   EXPECT_EQ(run({"--version"}).out.rfind("lamina-gpt ", 0), 0U);
   EXPECT_EQ(run({}).status, 2);
 }

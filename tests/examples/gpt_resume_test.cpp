@@ -29,6 +29,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
+using ::testing::ThrowsMessage;
 
 std::vector<std::string> words(const std::string& text) {
   std::istringstream stream(text);
@@ -200,6 +201,66 @@ TEST(GptResume, UsesTheNewestIntactCheckpointAndNamesTheOthers) {
   const std::string log = content_of(out + "/log.jsonl");
   EXPECT_THAT(run({"train", "--out", out}).errors, HasSubstr("no checkpoint in " + out));
   EXPECT_EQ(content_of(out + "/log.jsonl"), log);
+}
+
+TEST(GptResume, RefusesWhenAllCheckpointsAreGone) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  ASSERT_EQ(train_tiny(out, {"--steps", "3"}).status, 0);
+  const std::string log = content_of(out + "/log.jsonl");
+  fs::remove_all(checkpoint_of(out, 3));
+  EXPECT_THAT(run({"train", "--out", out}).errors,
+              AllOf(HasSubstr("/latest names step_00000003, which is not there"),
+                    HasSubstr("give another --out")));
+  EXPECT_EQ(content_of(out + "/log.jsonl"), log);
+}
+
+TEST(GptResume, KeepsTheBestOfARunThatHadEnded) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
+  ASSERT_EQ(train_tiny(out, {"--steps", "40", "--eval-every", "0", "--keep", "1"}).status, 0);
+  const Outcome more = run({"train", "--out", out, "--steps", "45", "--lr", "1", "--min-lr", "1",
+                            "--schedule", "constant", "--clip", "0"});
+  ASSERT_EQ(more.status, 0) << more.errors;
+  EXPECT_THAT(more.out, HasSubstr("at step 40"));
+  EXPECT_EQ(content_of(out + "/checkpoints/best"), "step_00000040\n");
+  EXPECT_EQ(load_checkpoint(out).info.step, 40);
+}
+
+TEST(GptResume, NeedsTheModelItBeganWithOnce) {
+  const TemporaryDirectory directory;
+  const std::string first = directory.file("first"), out = directory.file("run");
+  ASSERT_EQ(train_tiny(first, {"--steps", "2"}).status, 0);
+  ASSERT_EQ(run({"train", "--device", "cpu", "--from", first, "--out", out, "--steps", "2",
+                 "--batch", "4", "--eval-batches", "1", "--samples", "0"})
+                .status,
+            0);
+  fs::remove_all(first);
+  const Outcome more = run({"train", "--out", out, "--steps", "4"});
+  EXPECT_EQ(more.status, 0) << more.errors;
+  EXPECT_THAT(more.out, HasSubstr("resume  step 2"));
+  EXPECT_THAT(run({"train", "--from", first, "--device", "cpu"}).errors, HasSubstr(first));
+}
+
+TEST(GptResume, RefusesADamagedCheckpointThatIsNamedItself) {
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run"), copy = directory.file("copy");
+  ASSERT_EQ(train_tiny(out, {"--steps", "2"}).status, 0);
+  const fs::path checkpoint = checkpoint_of(out, 2);
+  fs::copy(checkpoint, copy);
+  for (const fs::path& path : {checkpoint, checkpoint / "model.safetensors", fs::path(copy)})
+    EXPECT_EQ(load_checkpoint(path).info.step, 2) << path;
+  std::string bytes = content_of(checkpoint / "model.safetensors");
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  write((checkpoint / "model.safetensors").string(), bytes);
+  write(copy + "/MANIFEST", "");
+  for (const fs::path& path : {checkpoint, checkpoint / "model.safetensors"}) {
+    EXPECT_THAT([&] { load_checkpoint(path); },
+                ThrowsMessage<Error>(HasSubstr("model.safetensors has the checksum ")))
+        << path;
+  }
+  EXPECT_THAT([&] { load_checkpoint(copy); },
+              ThrowsMessage<Error>(HasSubstr("MANIFEST is damaged")));
 }
 
 TEST(GptResume, GoesBackToAStepForGood) {

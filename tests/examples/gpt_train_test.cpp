@@ -19,6 +19,7 @@
 #include <string>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace lamina::gpt {
@@ -81,6 +82,37 @@ TEST(GptTrain, TrainsOnTextAtBothLevels) {
     EXPECT_EQ(run({"eval", out}).status, 2);  // needs --text
     EXPECT_EQ(run({"eval", out, "--text", path, "--eval-batches", "1"}).status, 0);
   }
+}
+
+double best_loss(const std::string& out) {
+  return timeless_log(out).back().at("best_val_loss");
+}
+
+TEST(GptTrain, AModelThatTrainingBeginsWithKeepsItsTokens) {
+  const TemporaryDirectory directory;
+  const std::string first = directory.file("first");
+  std::string text;
+  for (int i = 0; i < 300; ++i)
+    text += "the cat sat on the mat; ";
+  const std::string all = write(directory.file("all.txt"), "#!" + text);
+  const std::string some = write(directory.file("some.txt"), text);
+  const std::string other = write(directory.file("other.txt"), text + "Z");
+  ASSERT_EQ(train_tiny(first, {"--text", all, "--steps", "60"}).status, 0);
+  const auto go_on = [&](const std::string& path) {
+    const std::string out = directory.file(fs::path(path).stem().string());
+    const Outcome outcome =
+        run({"train", "--device",       "cpu", "--from",    first,  "--text",   path,   "--out",
+             out,     "--steps",        "1",   "--lr",      "1e-9", "--min-lr", "1e-9", "--batch",
+             "4",     "--eval-batches", "4",   "--samples", "0"});
+    return std::pair(outcome, outcome.status == 0 ? best_loss(out) : 0.0);
+  };
+  EXPECT_LT(go_on(some).second, best_loss(first) + 0.05);  // symbols would have other numbers
+  EXPECT_THAT(go_on(other).first.errors, HasSubstr("Z"));
+
+  const std::string random = directory.file("random");
+  ASSERT_EQ(train_tiny(random, {"--random-tokens", "--steps", "1", "--samples", "0"}).status, 0);
+  EXPECT_THAT(run({"train", "--device", "cpu", "--from", random, "--text", some}).errors,
+              HasSubstr("has no vocabulary that says which tokens --text becomes"));
 }
 
 TEST(GptTrain, StopsAtTheTimeLimitWithAllFiles) {

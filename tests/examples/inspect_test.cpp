@@ -162,7 +162,7 @@ TEST(Inspect, KnowsARunAndItsCheckpoints) {
   const TemporaryDirectory directory;
   const std::string out = directory.file("a run");
   ASSERT_EQ(train_tiny(out, {"--steps", "20", "--eval-every", "10", "--checkpoint-every", "10",
-                             "--log-every", "4", "--metrics", "tensorboard", "--profile=10"})
+                             "--log-every", "4", "--metrics", "csv,tensorboard", "--profile=10"})
                 .status,
             0);
   const std::vector<Json> log = timeless_log(out);
@@ -191,6 +191,12 @@ TEST(Inspect, KnowsARunAndItsCheckpoints) {
   EXPECT_EQ(inspected(out + "/config.json")["options"], json["options"]);
   EXPECT_EQ(inspected(out + "/log.jsonl")["last_loss"], last_loss);
   EXPECT_EQ(inspected(out + "/profile.jsonl")["last_step"], 20);
+  const Json steps = inspected(out + "/steps.csv"), evals = inspected(out + "/evals.csv");
+  EXPECT_EQ(steps["kind"], "metrics of a run (steps.csv, evals.csv)");
+  EXPECT_EQ(steps["rows"], 6);
+  EXPECT_EQ(steps["last_step"], 20);
+  EXPECT_EQ(evals["rows"], 2);
+  EXPECT_EQ(evals["first_step"], 10);
 
   const std::string step = out + "/checkpoints/step_00000020";
   const Json checkpoint = inspected(step + "/", {"--check"});
@@ -201,6 +207,17 @@ TEST(Inspect, KnowsARunAndItsCheckpoints) {
   EXPECT_EQ(checkpoint["state"]["best_step"], 10);  // it was written before it was evaluated
   EXPECT_EQ(checkpoint["weights"]["metadata"]["step"], "20");
   EXPECT_EQ(inspected(step + "/state.json")["step"], 20);
+  const Json manifest = inspected(step + "/MANIFEST");
+  EXPECT_EQ(manifest["kind"], "MANIFEST of a checkpoint");
+  EXPECT_EQ(manifest["step"], 20);
+  ASSERT_EQ(manifest["files"].size(), 3U);
+  for (const char* const key : {"file", "bytes", "crc32c"})
+    EXPECT_EQ(manifest["files"][1][key], checkpoint["files"][1][key]);
+  std::string torn = content_of(step + "/MANIFEST");
+  torn.resize(torn.size() - 5);
+  const Json cut = damaged(write(directory.file("torn"), torn));
+  EXPECT_EQ(cut["step"], 20);
+  EXPECT_THAT(cut["faults"][0], HasSubstr("torn is damaged"));
 
   fs::copy(step, directory.file("copy"));
   EXPECT_THAT(refused(directory.file("copy")), HasSubstr("expected the name step_"));
@@ -329,6 +346,35 @@ TEST(Inspect, CountsTheRecordsOfLogs) {
   EXPECT_EQ(torn["records"], 0);
   EXPECT_EQ(torn["lines_left_out"], 1);
   EXPECT_EQ(torn["last_step"], Json());
+}
+
+TEST(Inspect, CountsTheRowsOfMetrics) {
+  const TemporaryDirectory directory;
+  const Json json =
+      inspected(write(directory.file("old table"), "step,loss,lr\n1,4.5,\n20,nan,1e-3\n30,3.2"));
+  EXPECT_EQ(json["columns"], "step,loss,lr");
+  EXPECT_EQ(json["rows"], 2);
+  EXPECT_EQ(json["lines_left_out"], 1);
+  EXPECT_EQ(json["first_step"], 1);
+  EXPECT_EQ(json["last_step"], 20);
+  const Json torn = inspected(write(directory.file("evals.csv"), "step\nx\n1,2\n"));
+  EXPECT_EQ(torn["rows"], 0);
+  EXPECT_EQ(torn["lines_left_out"], 2);
+  EXPECT_EQ(torn["last_step"], Json());
+}
+
+TEST(Inspect, CountsTheTokensOfLogProbs) {
+  const TemporaryDirectory directory;
+  const Json json =
+      inspected(write(directory.file("some log"), R"({"sample":1,"token":7,"text":"a","log_prob":-1}
+{"sample":2,"token":9,"text":"\"traceEvents\\\"","log_prob":-0.5}
+{"sample":"x","token":9,"log_prob":-0.5}
+{"sample":2,"tok)"));
+  EXPECT_EQ(json["kind"], "log-probabilities of lamina-gpt sample");
+  EXPECT_EQ(json["tokens"], 2);
+  EXPECT_EQ(json["samples"], 2);
+  EXPECT_EQ(json["mean_log_prob"], -0.75);
+  EXPECT_EQ(json["lines_left_out"], 1);
 }
 
 TEST(Inspect, CountsTheRecordsOfEventFilesAndTheirChecksums) {

@@ -3,6 +3,7 @@
 // TensorBoard itself reads.
 #include "examples/gpt/metrics.h"
 
+#include "examples/gpt/log.h"
 #include "tests/examples/gpt_case.h"
 
 #include <gmock/gmock.h>
@@ -17,6 +18,7 @@
 namespace lamina::gpt {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 using Json = nlohmann::json;
@@ -103,13 +105,28 @@ TEST(Metrics, SayWhichFileCannotBeWritten) {
   const TemporaryDirectory directory;
   const std::string nowhere = directory.file("nowhere");
   EXPECT_THAT([&] { Metrics(nowhere, "tensorboard"); },
-              ThrowsMessage<Error>(HasSubstr(nowhere + "/events.out.tfevents.")));
+              ThrowsMessage<Error>(AllOf(HasSubstr(nowhere + "/events.out.tfevents."),
+                                         HasSubstr(" cannot be written: No such file"))));
   Metrics metrics(nowhere, "csv");
   EXPECT_THAT(
       [&] {
         metrics.write({{"event", "step"}, {"step", 1}});
       },
-      ThrowsMessage<Error>(HasSubstr(nowhere + "/steps.csv cannot be written")));
+      ThrowsMessage<Error>(HasSubstr(nowhere + "/steps.csv cannot be written: No such file")));
+}
+
+TEST(RunLog, SaysWhyItCannotBeWritten) {
+  const TemporaryDirectory directory;
+  EXPECT_THAT([&] { RunLog(directory.file("")); },
+              ThrowsMessage<Error>(HasSubstr(" cannot be written: Is a directory")));
+  RunLog log("/dev/full");
+  EXPECT_THAT(
+      [&] {
+        log.write({{"event", "step"}});
+      },
+      ThrowsMessage<Error>("log: writing /dev/full failed: No space left on device"));
+  EXPECT_THAT([] { write_file("/dev/full", "text"); },
+              ThrowsMessage<Error>("run: writing /dev/full failed: No space left on device"));
 }
 
 TEST(Metrics, AreThoseOfTheLogOfATraining) {

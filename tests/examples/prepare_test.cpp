@@ -14,8 +14,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
 #include <string>
+#include <sys/resource.h>
 #include <vector>
 
 namespace lamina::gpt {
@@ -153,6 +155,28 @@ TEST(Prepare, LeavesNothingBehindWhenItFails) {
   ASSERT_EQ(run({"prepare", "--text", file, "--out", out}).status, 0);
   EXPECT_THAT(run({"prepare", "--text", file, "--out", out}).errors,
               HasSubstr("expected a new or empty directory"));
+}
+
+TEST(Prepare, SaysWhyAShardCannotBeWritten) {
+  const TemporaryDirectory directory;
+  const std::string text = write(directory.file("text.txt"), std::string(100000, 'x'));
+  const std::string out = directory.file("a run");
+  Outcome outcome{};
+  {
+    const auto previous = std::signal(SIGXFSZ, SIG_IGN);  // as in main()
+    rlimit limit{};
+    getrlimit(RLIMIT_FSIZE, &limit);
+    const rlimit small{5000, limit.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    outcome = run({"prepare", "--text", text, "--out", out});
+    setrlimit(RLIMIT_FSIZE, &limit);
+    (void)std::signal(SIGXFSZ, previous);
+  }
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.errors, HasSubstr("train_000000.bin cannot be written: File too large"));
+  EXPECT_FALSE(fs::exists(out + ".part"));
+  EXPECT_THAT(run({"prepare", "--text", text, "--out", out}).out,
+              HasSubstr("lamina-gpt train --data '" + out + "'\n"));
 }
 
 TEST(Shards, GiveEachWindowOnceInAnEpoch) {

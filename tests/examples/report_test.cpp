@@ -269,6 +269,22 @@ TEST(ReportRun, StandsValuesOfAnotherKind) {
   EXPECT_THAT(html, AllOf(HasSubstr("</html>"), Not(HasSubstr("nan")), Not(HasSubstr("inf%"))));
 }
 
+TEST(ReportRun, WarnsOfALogWithNothingToPlot) {
+  const TemporaryDirectory directory;
+  const std::string log = directory.file("log.jsonl");
+  const auto warning = [&](const std::string& text) {
+    write(log, text);
+    const Outcome outcome = run({"report", directory.file("")});
+    EXPECT_EQ(outcome.status, 0);
+    return outcome.errors;
+  };
+  EXPECT_THAT(warning(""), HasSubstr("lamina-gpt: warning: report: " + log +
+                                     " has no step and no evaluation, expected records"));
+  EXPECT_THAT(warning("some\ntext\n"),
+              HasSubstr("(2 lines of the run's logs are no JSON objects)"));
+  EXPECT_EQ(warning(R"({"event":"step","step":1,"loss":4.5})"), "");
+}
+
 TEST(ReportRun, RefusesWhatIsNotARun) {
   const TemporaryDirectory directory;
   const Outcome empty = run({"report", directory.file("")});
@@ -339,7 +355,31 @@ TEST(Report, ShowsMfuWhereTheCeilingIsKnown) {
   EXPECT_THAT(report_html(run), AllOf(HasSubstr("MFU is not shown"), Not(HasSubstr("<dt>MFU"))));
   run.profile = {profile()};
   // Without the first record, which holds the warm-up.
-  EXPECT_THAT(report_html(run), HasSubstr("<dt>MFU</dt><dd>50.0%"));
+  EXPECT_THAT(report_html(run),
+              AllOf(HasSubstr("<dt>MFU</dt><dd>50.0%"), Not(HasSubstr("by another run"))));
+  run.profile[0].ceilings = {};
+  EXPECT_THAT(report_html(run), HasSubstr("MFU is not shown"));
+  run.kept = {.copy_gb_s = 1.0, .matmul_tflop_s = 200.0, .dtype = "bf16"};
+  EXPECT_THAT(report_html(run), AllOf(HasSubstr("<dt>MFU</dt><dd>25.0%"),
+                                      HasSubstr("reach here by another run with --profile.")));
+}
+
+TEST(Report, TakesTheCeilingsThatAnotherRunHasMeasuredHere) {
+  const TemporaryDirectory directory;
+  const std::string profiled = directory.file("profiled"), plain = directory.file("plain");
+  const std::vector<std::string> arguments = {"--steps", "4", "--log-every", "1"};
+  ASSERT_EQ(train_tiny(plain, arguments).status, 0);
+  ASSERT_EQ(train_tiny(profiled, {"--steps", "4", "--log-every", "1", "--profile=2"}).status, 0);
+  const auto page_of = [](const std::string& path) {
+    EXPECT_EQ(run({"report", path}).status, 0);
+    return contents(path + "/report.html");
+  };
+  EXPECT_THAT(page_of(profiled), AllOf(HasSubstr("<dt>MFU"), Not(HasSubstr("by another run"))));
+  EXPECT_THAT(page_of(plain), AllOf(HasSubstr("<dt>MFU"), HasSubstr("by another run")));
+  std::string log = contents(plain + "/log.jsonl");
+  log.replace(log.find("\"cpu\":\"") + 7, 0, "another ");
+  write(plain + "/log.jsonl", log);
+  EXPECT_THAT(page_of(plain), Not(HasSubstr("<dt>MFU")));
 }
 
 TEST(Report, StaysSmallForALongRun) {
@@ -396,6 +436,8 @@ TEST(Report, OfATrainingHasItsParts) {
   EXPECT_EQ(run({"report", out, "--out", other}).status, 0);
   EXPECT_EQ(contents(other), html);
   EXPECT_EQ(run({"report", out, "--out", directory.file("none/x.html")}).status, 1);
+  EXPECT_THAT(run({"report", out, "--out", directory.file("")}).errors,
+              HasSubstr("failed: Is a directory"));
 }
 
 }  // namespace

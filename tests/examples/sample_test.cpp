@@ -223,6 +223,10 @@ TEST(GptSample, CommandReadsPromptsAndWritesLogProbs) {
               HasSubstr("does not exist"));
   EXPECT_THAT(run({"sample", out, "--top-p", "0"}).errors, HasSubstr("top-p"));
   EXPECT_NE(run({"sample", out, "--stop", ""}).status, 0);
+  const Outcome nowhere = run({"sample", out, "--log-probs", directory.file("none/x.jsonl")});
+  EXPECT_EQ(nowhere.status, 1);
+  EXPECT_THAT(nowhere.errors, HasSubstr("none/x.jsonl failed: No such file or directory"));
+  EXPECT_EQ(nowhere.out, "") << "nothing is sampled before";
 }
 
 using CudaGptSample = testing::CudaTest;
