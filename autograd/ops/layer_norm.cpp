@@ -147,6 +147,7 @@ Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
   const Tensor x = ops::row_strided(input.value());
   const Tensor y = empty(x.shape(), dtype.value_or(x.dtype()), x.device());
   expect_parameters(kOp, weight.value(), bias.value(), y);
+  ops::expect_eps(kOp, eps);
   const bool saves = is_recorded({&input, &weight, &bias});
   const Saved saved{
       x, weight.value(), bias.value(), row_statistic(x, saves), row_statistic(x, saves), eps};
@@ -173,6 +174,7 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
   expect_rows(kOp, x.value());
   expect_parameters(kOp, weight.value(), bias.value(), x.value());
   expect_residual(kOp, residual.value(), x.value());
+  ops::expect_eps(kOp, eps);
   expect_probability(kOp, "p", p);
   if (p > 0.0 && !generator) {
     throw Error(cat(kOp, ": p is ", p, " without a generator, expected one (it makes the mask)"));

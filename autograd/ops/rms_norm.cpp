@@ -12,6 +12,7 @@ Var rms_norm(const Var& input, const Var& weight, double eps, Output output) {
   ops::expect_operand(kOp, "x", input.value());
   expect_rank(kOp, "x", input.value(), 1);
   ops::expect_norm_parameter(kOp, "weight", weight.value(), input.value());
+  ops::expect_eps(kOp, eps);
   const Tensor x = ops::row_strided(input.value());
   const Tensor& w = weight.value();
   const bool saves = grad_enabled() && (input.requires_grad() || weight.requires_grad());

@@ -3,6 +3,8 @@
 
 #include "core/kernels/elementwise.h"
 
+#include <cmath>
+
 namespace lamina::ops {
 
 void expect_operand(std::string_view op, std::string_view name, const Tensor& tensor) {
@@ -28,6 +30,12 @@ void expect_norm_parameter(std::string_view op, std::string_view name, const Ten
     throw DTypeError(cat(op, ": ", name, " has dtype ", parameter.dtype(), ", expected ", x.dtype(),
                          x.dtype() == DType::f16 || x.dtype() == DType::bf16 ? " or f32" : "",
                          " (the dtype of the result)"));
+  }
+}
+
+void expect_eps(std::string_view op, double eps) {
+  if (!(eps >= 0.0) || !std::isfinite(eps)) {
+    throw Error(cat(op, ": eps is ", eps, ", expected 0 or a positive number"));
   }
 }
 

@@ -26,6 +26,9 @@ void expect_alike(std::string_view op, std::string_view name, const Tensor& tens
 void expect_norm_parameter(std::string_view op, std::string_view name, const Tensor& parameter,
                            const Tensor& x);
 
+/// Throws unless the eps of a normalisation is finite and not negative.
+void expect_eps(std::string_view op, double eps);
+
 /// The tensor if rows() accepts it, else a contiguous copy.
 Tensor row_strided(const Tensor& tensor);
 

@@ -34,12 +34,12 @@ enum class ScheduleKind : std::uint8_t { constant, linear, cosine };
 
 /// Learning rate by step: linear from 0 to peak over `warmup` steps (step 0 gives peak / warmup),
 /// then constant, or linear or cosine from peak down to `floor` at step `total`, and `floor` after
-/// that.
+/// that. All four numbers are finite and at least 0.
 struct Schedule {
   ScheduleKind kind = ScheduleKind::constant;
   float peak = 1e-3F;
   float floor = 0.0F;
-  std::int64_t warmup = 0;  // steps
+  std::int64_t warmup = 0;  // steps; may be more than total
   std::int64_t total = 0;   // steps; unused by constant
 };
 

@@ -12,7 +12,7 @@
 namespace lamina::kernels {
 
 /// sum = residual + dropout(x)   (sum = x when there is no residual)
-/// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps).
+/// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps), eps >= 0.
 /// Moments are f32 (f64 for f64), taken from the rounded sum, around a center near the mean.
 /// Dtypes: y has one, T; residual and sum, the stream, have T or one that is wider (f32 for f16 and
 /// bf16, f64 for f32). x has T with a residual; without one x is the stream. weight and bias share

@@ -18,7 +18,7 @@ struct RmsNorm {
   Flat weight;  // [cols], in, may be empty (ones)
   Rows y;       // [rows, cols], out
   Flat rstd;    // [rows], f32 (f64 for f64), out, may be empty
-  double eps;
+  double eps;   // >= 0
 
   Cost cost() const {
     return {.bytes = bytes_of(x) + bytes_of(y) + bytes_of(weight) + bytes_of(rstd),

@@ -23,14 +23,28 @@ std::int64_t aligned(std::int64_t elements) {
   return (elements + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-}  // namespace
-
-AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) : options_(options) {
-  if (parameters.empty()) throw Error("adamw: no parameters, expected at least one");
+/// Throws Error when an option is out of range; NaN is.
+void expect_options(const AdamWOptions& options) {
   const auto is_decay_rate = [](float beta) { return beta >= 0.0F && beta < 1.0F; };
-  if (!is_decay_rate(options.beta1) || !is_decay_rate(options.beta2) || !(options.eps >= 0.0F)) {
+  const auto is_amount = [](float value) { return value >= 0.0F && std::isfinite(value); };
+  if (!is_decay_rate(options.beta1) || !is_decay_rate(options.beta2) || !is_amount(options.eps)) {
     throw Error(cat("adamw: beta1 ", options.beta1, ", beta2 ", options.beta2, ", eps ",
-                    options.eps, ", expected betas in [0, 1) and eps of at least 0"));
+                    options.eps, ", expected betas in [0, 1) and a finite eps of at least 0"));
+  }
+  if (!is_amount(options.weight_decay)) {
+    throw Error(cat("adamw: weight_decay is ", options.weight_decay,
+                    ", expected 0 or a positive number (it makes weights smaller)"));
+  }
+  if (!(options.max_norm >= 0.0F)) {
+    throw Error(cat("adamw: max_norm is ", options.max_norm,
+                    ", expected 0 (no clipping) or a positive number"));
+  }
+  const kernels::Schedule& schedule = options.schedule;
+  if (!is_amount(schedule.peak) || !is_amount(schedule.floor) || schedule.warmup < 0 ||
+      schedule.total < 0) {
+    throw Error(cat("adamw: schedule has peak ", schedule.peak, ", floor ", schedule.floor,
+                    ", warmup ", schedule.warmup, ", total ", schedule.total,
+                    ", expected 0 or a positive number for each"));
   }
   const kernels::LossScale& scale = options.loss_scale;
   if (!(scale.initial >= 1.0F && std::isfinite(scale.initial) && scale.growth >= 1.0F &&
@@ -40,6 +54,13 @@ AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) :
                     ", expected initial and growth of at least 1, backoff in (0, 1] and interval "
                     "of at least 1"));
   }
+}
+
+}  // namespace
+
+AdamW::AdamW(const std::vector<Var*>& parameters, const AdamWOptions& options) : options_(options) {
+  if (parameters.empty()) throw Error("adamw: no parameters, expected at least one");
+  expect_options(options);
   const Tensor& first = parameters.front()->value();
   std::set<const GradState*> seen;
   std::int64_t total = 0;

@@ -12,6 +12,8 @@
 
 namespace lamina::nn {
 
+/// Betas are in [0, 1); eps, weight_decay and max_norm are at least 0, and only the last may be
+/// infinite.
 struct AdamWOptions {
   kernels::Schedule schedule;  // learning rate by step
   float beta1 = 0.9F;

@@ -21,7 +21,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-/// A call of the op and its backward pass. A NaN planted in one op is not to be seen by the next.
+/// A call of the op and its backward pass. What is planted in one op is not to be seen by the next.
 std::string fault_of(const OpCase& op, int index, Plant& plant) {
   Sampler random(index, Sampler::Size::small);
   const OpCall call = op.make(random);
@@ -51,14 +51,18 @@ TEST(FindNotFinite, NamesEveryOpOfACallForwardAndBackward) {
       if (nothing.passes.empty()) continue;  // convert to the same dtype is no op
       const Plant::Pass ops = nothing.passes.front();
       for (std::size_t at = 0; at < ops.size(); ++at) {
-        Plant plant(at, 0, 0);
-        const std::string fault = fault_of(op, index, plant);
-        if (!plant.has_planted) continue;  // a view, or no gradient
-        const bool is_ours = ops[at].name == "sum" || ops[at].name == "convert";
-        planted += ops[at].is_backward && (!is_ours || op.name == ops[at].name) ? 1 : 0;
-        EXPECT_THAT(fault, AllOf(StartsWith(ops[at].name + " in layer "), HasSubstr("nan")))
-            << op.name << ", op " << at;
-        EXPECT_EQ(fault.find("gradient") != std::string::npos, ops[at].is_backward) << fault;
+        for (const double value :
+             {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+          Plant plant(value, at, 0, 0);
+          const std::string fault = fault_of(op, index, plant);
+          if (!plant.has_planted) continue;  // a view, or no gradient
+          const bool is_ours = ops[at].name == "sum" || ops[at].name == "convert";
+          planted += ops[at].is_backward && (!is_ours || op.name == ops[at].name) ? 1 : 0;
+          EXPECT_THAT(fault, AllOf(StartsWith(ops[at].name + " in layer "),
+                                   HasSubstr(cat(" with ", value, " at "))))
+              << op.name << ", op " << at;
+          EXPECT_EQ(fault.find("gradient") != std::string::npos, ops[at].is_backward) << fault;
+        }
       }
     }
     EXPECT_GE(planted, op.name == "convert" ? 0 : 1) << op.name;  // there to its own dtype only

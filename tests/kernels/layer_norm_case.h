@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Problems of LayerNorm on CUDA: random operands in the dtypes and layouts of a problem, and the
-// comparison of what a kernel made of them with the CPU kernel in f64.
+// Problems of LayerNorm on CUDA, or on the CPU in f32: random operands in the dtypes and layouts of
+// a problem, and the comparison of what a kernel made of them with the CPU kernel in f64.
 #pragma once
 
 #include "core/kernels/layer_norm.h"
@@ -29,12 +29,26 @@ struct Problem {
   bool has_affine = true;
   GradWrite write = GradWrite::overwrite;
   double eps = 1e-5;
-  double error = 1e-6;  // of rstd, and of y in f32, relative to numbers of order one
+  double error = 1e-6;       // of rstd, and of y in f32, relative to numbers of order one
+  double mean_error = 1e-6;  // relative to 1 + |offset|
+  Device device = kCuda;
 
   Shape shape() const { return {extent.rows, extent.cols}; }
 
+  /// Of operand number i.
+  Layout layout(std::uint64_t i) const {
+    Layout at = layouts(i);
+    at.device = device;
+    return at;
+  }
+
+  Layout flat_layout(std::uint64_t i) const { return {layouts(i).shift, 0, device}; }
+
   /// Dtype of the x of the forward pass.
   DType input() const { return has_residual ? dtypes.rows : dtypes.stream; }
+
+  /// Dtype of mean, rstd and column_sum.
+  DType moments() const { return accumulation_dtype(dtypes.stream); }
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
@@ -62,8 +76,8 @@ struct NormOperands {
     const auto [row_count, cols] = p.extent;
     const DType dtype = p.dtypes.rows, stream = p.dtypes.stream;
     std::uint64_t operand = 0;
-    const auto layout = [&] { return p.layouts(operand++); };
-    const auto flat_layout = [&] { return Layout{layout().shift, 0}; };
+    const auto layout = [&] { return p.layout(operand++); };
+    const auto flat_layout = [&] { return p.flat_layout(operand++); };
     x = CudaTensor::normal(p.shape(), p.input(), generator, 1.0, p.offset, layout());
     if (p.has_residual) {
       residual = CudaTensor::normal(p.shape(), stream, generator, 1.5, 0.5, layout());
@@ -74,14 +88,14 @@ struct NormOperands {
       bias = CudaTensor::normal({cols}, p.dtypes.parameters, generator, 0.5, 0.0, flat_layout());
     }
     y = CudaTensor::poisoned(p.shape(), dtype, layout());
-    mean = CudaTensor::poisoned({row_count}, DType::f32, flat_layout());
-    rstd = CudaTensor::poisoned({row_count}, DType::f32, flat_layout());
+    mean = CudaTensor::poisoned({row_count}, p.moments(), flat_layout());
+    rstd = CudaTensor::poisoned({row_count}, p.moments(), flat_layout());
     key = generator.next();
   }
 
   /// Replaces x.
   void set_x(const std::vector<double>& values) {
-    x = CudaTensor(values, problem.shape(), problem.input(), problem.layouts(0));
+    x = CudaTensor(values, problem.shape(), problem.input(), problem.layout(0));
   }
 
   LayerNorm args() const {
@@ -146,7 +160,7 @@ inline void expect_normalised(const NormOperands& on, const Reference& want) {
       all_close(on.y.values(), want.y.to_vector<double>(), norm_tolerance(p.dtypes.rows, p.error)))
       << "y";
   EXPECT_TRUE(all_close(on.mean.values(), want.mean.to_vector<double>(),
-                        {.absolute = 1e-6 * magnitude, .relative = 2e-7}))
+                        {.absolute = p.mean_error * magnitude, .relative = 2e-7}))
       << "mean";
   EXPECT_TRUE(all_close(on.rstd.values(), want.rstd.to_vector<double>(), {.relative = p.error}))
       << "rstd";
@@ -156,7 +170,7 @@ inline void expect_normalised(const NormOperands& on, const Reference& want) {
 
 inline void check_forward(const NormOperands& on) {
   SCOPED_TRACE(cat(on.problem));
-  run_on(kCuda, on.args());
+  run_on(on.problem.device, on.args());
   if (on.problem.has_residual) expect_sum(on);
   expect_normalised(on, reference_of(on));
 }
@@ -181,8 +195,8 @@ struct BackwardOperands {
     const Shape shape = p.shape(), columns{p.extent.cols};
     const DType dtype = p.dtypes.rows, stream = p.dtypes.stream;
     std::uint64_t operand = 100;
-    const auto layout = [&] { return p.layouts(operand++); };
-    const auto flat_layout = [&] { return Layout{layout().shift, 0}; };
+    const auto layout = [&] { return p.layout(operand++); };
+    const auto flat_layout = [&] { return p.flat_layout(operand++); };
     x = CudaTensor::normal(shape, stream, generator, 1.0, p.offset, layout());
     dy = CudaTensor::normal(shape, dtype, generator, 1.0, 0.1, layout());
     if (p.has_residual) dsum = CudaTensor::normal(shape, stream, generator, 1.0, 0.0, layout());
@@ -198,21 +212,21 @@ struct BackwardOperands {
     // dweight comes in the dtype of the weight, dbias in f32.
     if (wanted.dweight) dweight = gradient(columns, p.dtypes.parameters, flat_layout());
     if (wanted.dbias) dbias = gradient(columns, DType::f32, flat_layout());
-    if (wanted.column_sum) column_sum = CudaTensor::poisoned(columns, DType::f32, flat_layout());
+    if (wanted.column_sum) column_sum = CudaTensor::poisoned(columns, p.moments(), flat_layout());
     key = generator.next();
   }
 
   /// Replaces x, and the moments by its own.
   void set_x(const std::vector<double>& values) {
-    x = CudaTensor(values, problem.shape(), problem.dtypes.stream, problem.layouts(100));
+    x = CudaTensor(values, problem.shape(), problem.dtypes.stream, problem.layout(100));
     set_moments();
   }
 
   void set_dy(const std::vector<double>& values) {
-    dy = CudaTensor(values, problem.shape(), problem.dtypes.rows, problem.layouts(101));
+    dy = CudaTensor(values, problem.shape(), problem.dtypes.rows, problem.layout(101));
   }
 
-  /// The moments as the forward pass saves them: rounded to f32.
+  /// The moments as the forward pass saves them: rounded to their dtype.
   void set_moments() {
     const std::int64_t cols = problem.extent.cols;
     const std::vector<double> values = x.values();
@@ -228,9 +242,9 @@ struct BackwardOperands {
       means.push_back(row_mean);
       rstds.push_back(1.0 / std::sqrt(squares / static_cast<double>(cols) + problem.eps));
     }
-    const Layout layout{problem.layouts(99).shift, 0};
-    mean = CudaTensor(means, {problem.extent.rows}, DType::f32, layout);
-    rstd = CudaTensor(rstds, {problem.extent.rows}, DType::f32, layout);
+    const Layout layout = problem.flat_layout(99);
+    mean = CudaTensor(means, {problem.extent.rows}, problem.moments(), layout);
+    rstd = CudaTensor(rstds, {problem.extent.rows}, problem.moments(), layout);
   }
 
   LayerNormBackward args() const {
@@ -367,7 +381,7 @@ inline void expect_gradients(const BackwardOperands& on, const BackwardReference
 inline void check_backward(const BackwardOperands& on) {
   SCOPED_TRACE(cat(on.problem));
   const BackwardReference want(on);
-  run_on(kCuda, on.args());
+  run_on(on.problem.device, on.args());
   expect_gradients(on, want);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // LayerNorm on CUDA against the CPU kernel in f64: sizes, dtypes, layouts and which outputs there
-// are. Special data and bit-for-bit properties are in norm_special_test.cpp, forced variants in
-// row_policy_test.cpp.
+// are; without rows and with skipped outputs on both devices. Special data and bit-for-bit
+// properties are in norm_special_test.cpp, forced variants in row_policy_test.cpp.
 #include "tests/kernels/layer_norm_case.h"
 
 #include <gtest/gtest.h>
@@ -13,6 +13,10 @@ namespace lamina::testing::layer_norm {
 namespace {
 
 using CudaLayerNorm = CudaTest;
+using LayerNormOutputs = DeviceTest;
+
+INSTANTIATE_TEST_SUITE_P(Cpu, LayerNormOutputs, ::testing::Values(kCpu));
+INSTANTIATE_TEST_SUITE_P(Cuda, LayerNormOutputs, ::testing::Values(kCuda));
 
 class CudaLayerNormDTypes : public CudaTestWith<NormDTypes> {
  protected:
@@ -156,29 +160,32 @@ TEST_F(CudaLayerNorm, WritesSumOverResidualAndDxOverDyOrDsum) {
   }
 }
 
-TEST_F(CudaLayerNorm, GivesZeroSumsForNoRows) {
-  for (const GradWrite write : {GradWrite::overwrite, GradWrite::accumulate}) {
-    Problem p{.dtypes = {DType::bf16, DType::f32}, .extent = {0, 768}};
-    p.write = write;
-    run_on(kCuda, NormOperands(p).args());
-    const BackwardOperands back(p);
-    const std::vector<double> zeros_wanted(768, 0.0);
-    const bool accumulates = write == GradWrite::accumulate;
-    const std::vector<double> dweight = accumulates ? back.dweight.values() : zeros_wanted;
-    const std::vector<double> dbias = accumulates ? back.dbias.values() : zeros_wanted;
-    run_on(kCuda, back.args());
-    EXPECT_EQ(back.dweight.values(), dweight);
-    EXPECT_EQ(back.dbias.values(), dbias);
-    EXPECT_EQ(back.column_sum.values(), zeros_wanted);
+TEST_P(LayerNormOutputs, AreZeroSumsForNoRows) {
+  for (const NormDTypes& dtypes : norm_dtypes_of(GetParam())) {
+    for (const GradWrite write : {GradWrite::overwrite, GradWrite::accumulate}) {
+      SCOPED_TRACE(dtypes);
+      Problem p{.dtypes = dtypes, .extent = {0, 768}, .device = GetParam()};
+      p.write = write;
+      run_on(GetParam(), NormOperands(p).args());
+      const BackwardOperands back(p);
+      const std::vector<double> zeros_wanted(768, 0.0);
+      const bool accumulates = write == GradWrite::accumulate;
+      const std::vector<double> dweight = accumulates ? back.dweight.values() : zeros_wanted;
+      const std::vector<double> dbias = accumulates ? back.dbias.values() : zeros_wanted;
+      run_on(GetParam(), back.args());
+      EXPECT_EQ(back.dweight.values(), dweight);
+      EXPECT_EQ(back.dbias.values(), dbias);
+      EXPECT_EQ(back.column_sum.values(), zeros_wanted);
+    }
   }
 }
 
-TEST_F(CudaLayerNorm, LeavesOutputsThatAreSkippedAlone) {
-  const Problem p{.dtypes = {DType::f32, DType::f32}, .extent = {37, 136}};
+TEST_P(LayerNormOutputs, StayAsTheyAreWhenSkipped) {
+  const Problem p{.dtypes = {DType::f32, DType::f32}, .extent = {37, 136}, .device = GetParam()};
   const BackwardOperands back(p);
   LayerNormBackward args = back.args();
   args.dx_write = args.dweight_write = args.dbias_write = GradWrite::skip;
-  run_on(kCuda, args);
+  run_on(GetParam(), args);
   for (const CudaTensor* output : {&back.dx, &back.dweight, &back.dbias}) {
     for (const double value : output->values())
       ASSERT_TRUE(std::isnan(value));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sizes, dtypes and layouts that the tests of LayerNorm and RMSNorm on CUDA share. The numbers of
+// Sizes, dtypes and layouts that the tests of LayerNorm and RMSNorm share. The numbers of
 // columns lie beside every power of two, pack of registers and vector width that the kernels
 // distinguish, the numbers of rows around the multiprocessors of an H200.
 #pragma once
@@ -69,6 +69,12 @@ inline constexpr NormDTypes kWideStreamDTypes[] = {{DType::bf16, DType::bf16, DT
                                                    {DType::bf16, DType::f32, DType::f32},
                                                    {DType::f16, DType::f16, DType::f32},
                                                    {DType::f16, DType::f32, DType::f32}};
+
+/// For tests of LayerNorm on both devices: f32, what else the device computes in, a wider stream.
+inline std::vector<NormDTypes> norm_dtypes_of(Device device) {
+  if (device == kCpu) return {kNormDTypes[0], {DType::f32, DType::f32, DType::f64}};
+  return {kNormDTypes[0], kNormDTypes[2], kWideStreamDTypes[1]};
+}
 
 inline std::ostream& operator<<(std::ostream& out, const NormDTypes& dtypes) {
   out << dtypes.rows << "_" << dtypes.parameters;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// RMSNorm on CUDA against the CPU kernel in f64.
+// RMSNorm on CUDA against the CPU kernel in f64; what needs no reference runs on both devices.
 #include "core/kernels/rms_norm.h"
 
 #include "tests/kernels/norm_cases.h"
@@ -24,6 +24,7 @@ struct Problem {
   Layouts layouts{};
   bool has_weight = true;
   GradWrite write = GradWrite::overwrite;
+  Device device = kCuda;
 };
 
 struct Operands {
@@ -36,8 +37,12 @@ struct Operands {
     const Shape shape{row_count, cols};
     const DType dtype = p.dtypes.rows;
     std::uint64_t operand = 0;
-    const auto layout = [&] { return p.layouts(operand++); };
-    const auto flat_layout = [&] { return Layout{layout().shift, 0}; };
+    const auto layout = [&] {
+      Layout at = p.layouts(operand++);
+      at.device = p.device;
+      return at;
+    };
+    const auto flat_layout = [&] { return Layout{layout().shift, 0, p.device}; };
     x = CudaTensor::normal(shape, dtype, generator, 1.0, 0.3, layout());
     dy = CudaTensor::normal(shape, dtype, generator, 1.0, 0.1, layout());
     y = CudaTensor::poisoned(shape, dtype, layout());
@@ -147,6 +152,22 @@ void check(const Problem& p) {
 
 using CudaRmsNorm = CudaTest;
 
+class RmsNormRows : public DeviceTest {
+ protected:
+  /// In every dtype of the device.
+  static std::vector<Operands> operands(const Extent& extent) {
+    std::vector<Operands> all;
+    for (const NormDTypes& dtypes : kNormDTypes) {
+      if (GetParam() == kCpu && dtypes.rows != DType::f32) continue;
+      all.emplace_back(Problem{.dtypes = dtypes, .extent = extent, .device = GetParam()});
+    }
+    return all;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpu, RmsNormRows, ::testing::Values(kCpu));
+INSTANTIATE_TEST_SUITE_P(Cuda, RmsNormRows, ::testing::Values(kCuda));
+
 class CudaRmsNormDTypes : public CudaTestWith<NormDTypes> {};
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaRmsNormDTypes, ::testing::ValuesIn(kNormDTypes),
@@ -179,57 +200,69 @@ TEST_F(CudaRmsNorm, MatchesTheReferenceForManyRows) {
     check({.dtypes = {DType::bf16, DType::f32}, .extent = extent});
 }
 
-TEST_F(CudaRmsNorm, LeavesOutRstd) {
+TEST_P(RmsNormRows, AreTheSameWithoutRstd) {
   for (const Extent& extent : kNormVariants) {
-    const Operands on({.dtypes = {DType::bf16, DType::f32}, .extent = extent});
-    run_on(kCuda, on.forward());
-    const std::vector<double> want = on.y.values();
-    on.y.tensor().fill(std::numeric_limits<double>::quiet_NaN());
-    RmsNorm args = on.forward();
-    args.rstd = {};
-    run_on(kCuda, args);
-    ASSERT_EQ(on.y.values() == want, true) << extent.cols;
+    for (const Operands& on : operands(extent)) {
+      run_on(GetParam(), on.forward());
+      const std::vector<double> want = on.y.values();
+      on.y.tensor().fill(std::numeric_limits<double>::quiet_NaN());
+      RmsNorm args = on.forward();
+      args.rstd = {};
+      run_on(GetParam(), args);
+      ASSERT_EQ(on.y.values() == want, true) << on.y.tensor().dtype() << " " << extent.cols;
+    }
   }
 }
 
-TEST_F(CudaRmsNorm, KeepsNanInItsRow) {
+TEST_P(RmsNormRows, KeepTheirNanAndInfinity) {
   for (const std::int64_t cols : {64, 513, 4096, 20000}) {
-    SCOPED_TRACE(cols);
-    Operands on({.dtypes = {DType::f16, DType::f32}, .extent = {3, cols}});
-    run_on(kCuda, on.forward());
-    const std::vector<double> clean = on.y.values();
-    std::vector<double> spoiled = on.x.values();
-    spoiled[static_cast<std::size_t>(cols + cols / 2)] = std::numeric_limits<double>::quiet_NaN();
-    on.x = CudaTensor(spoiled, {3, cols}, DType::f16);
-    run_on(kCuda, on.forward());
-    const std::vector<double> got = on.y.values();
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      if (static_cast<std::int64_t>(i) / cols == 1) {
-        ASSERT_TRUE(std::isnan(got[i])) << "element " << i;
-      } else {
-        ASSERT_EQ(got[i], clean[i]) << "element " << i;
+    for (Operands& on : operands({3, cols})) {
+      const DType dtype = on.x.tensor().dtype();
+      SCOPED_TRACE(cat(dtype, " ", cols));
+      run_on(GetParam(), on.forward());
+      const std::vector<double> x = on.x.values(), clean = on.y.values();
+      for (const double bad :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        std::vector<double> spoiled = x;
+        const auto at = static_cast<std::size_t>(cols + cols / 2);
+        spoiled[at] = bad;
+        on.x = CudaTensor(spoiled, {3, cols}, dtype, {.device = GetParam()});
+        run_on(GetParam(), on.forward());
+        const std::vector<double> got = on.y.values();
+        EXPECT_TRUE(std::isnan(got[at]));
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          if (static_cast<std::int64_t>(i) / cols != 1) {
+            ASSERT_EQ(got[i], clean[i]) << "element " << i;
+          } else if (std::isnan(bad)) {
+            ASSERT_TRUE(std::isnan(got[i])) << "element " << i;
+          } else if (i != at) {  // over an infinite root mean square
+            ASSERT_EQ(got[i], 0.0) << "element " << i;
+          }
+        }
       }
     }
   }
 }
 
-TEST_F(CudaRmsNorm, GivesTheSameBitsTwentyTimes) {
-  const Operands on({.dtypes = {DType::bf16, DType::f32}, .extent = {1023, 768}});
-  run_on(kCuda, on.forward());
-  std::vector<std::vector<double>> first;
-  for (int repeat = 0; repeat < 20; ++repeat) {
-    run_on(kCuda, on.backward());
-    const std::vector<std::vector<double>> now = {on.dx.values(), on.dweight.values()};
-    if (repeat == 0) first = now;
-    ASSERT_EQ(now == first, true) << "run " << repeat;
+TEST_P(RmsNormRows, GiveTheSameBitsTwentyTimes) {
+  for (const Operands& on : operands({1023, 768})) {
+    run_on(GetParam(), on.forward());
+    std::vector<std::vector<double>> first;
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      run_on(GetParam(), on.backward());
+      const std::vector<std::vector<double>> now = {on.dx.values(), on.dweight.values()};
+      if (repeat == 0) first = now;
+      ASSERT_EQ(now == first, true) << on.x.tensor().dtype() << " run " << repeat;
+    }
   }
 }
 
-TEST_F(CudaRmsNorm, GivesZeroSumsForNoRows) {
-  const Operands on({.dtypes = {DType::bf16, DType::f32}, .extent = {0, 768}});
-  run_on(kCuda, on.forward());
-  run_on(kCuda, on.backward());
-  EXPECT_EQ(on.dweight.values(), std::vector<double>(768, 0.0));
+TEST_P(RmsNormRows, GiveZeroSumsWhenThereAreNone) {
+  for (const Operands& on : operands({0, 768})) {
+    run_on(GetParam(), on.forward());
+    run_on(GetParam(), on.backward());
+    EXPECT_EQ(on.dweight.values(), std::vector<double>(768, 0.0));
+  }
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Every variant of the row kernels (LayerNorm and RMSNorm, forward and backward), forced on every
-// size that it is legal for, whatever the tuning table would choose; and that the fused forms give
-// the bits of the unfused ones.
+// Every variant of the row kernels (LayerNorm and RMSNorm, forward and backward) and every policy
+// of the tuning tables, forced on every size that it is legal for, whatever the tables would
+// choose; and that the fused forms give the bits of the unfused ones.
 #include "core/kernels/elementwise.h"
 #include "core/kernels/rms_norm.h"
 #include "cuda_kernels/row_norm.h"
+#include "cuda_kernels/tuning/layer_norm.h"
 #include "tests/kernels/layer_norm_case.h"
 
 #include <gtest/gtest.h>
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <span>
 #include <type_traits>
 #include <variant>
 #include <vector>
@@ -24,6 +26,7 @@ using kernels::RmsNormBackward;
 using kernels::tuning::RowPolicy;
 using kernels::tuning::RowProblem;
 using kernels::tuning::RowVariant;
+using kernels::tuning::TunedRow;
 
 /// Sizes beside the limits of every number of packs, for vectors and single elements.
 constexpr Extent kForcedExtents[] = {
@@ -66,6 +69,14 @@ constexpr NormDTypes kTypes[] = {{DType::f32, DType::f32},
                                  {DType::f16, DType::f16},
                                  {DType::bf16, DType::bf16, DType::f32}};
 
+/// Adds what the table chooses, each policy once.
+void add_tuned(std::vector<RowPolicy>& policies, std::span<const TunedRow> table) {
+  for (const TunedRow& row : table) {
+    const auto known = std::find(policies.begin(), policies.end(), row.policy);
+    if (known == policies.end()) policies.push_back(row.policy);
+  }
+}
+
 std::vector<RowPolicy> forward_policies() {
   std::vector<RowPolicy> policies;
   for (const int packs : {1, 2, 3, 4, 6, 8}) {
@@ -90,6 +101,7 @@ std::vector<RowPolicy> forward_policies() {
   }
   for (const int threads : {256, 512})
     policies.push_back({.variant = RowVariant::streamed, .block_threads = threads});
+  add_tuned(policies, kernels::tuning::kForwardSm90);
   return policies;
 }
 
@@ -117,6 +129,7 @@ std::vector<RowPolicy> backward_policies() {
     policies.push_back(
         {.variant = RowVariant::streamed, .block_threads = threads, .blocks_per_sm = 1});
   }
+  add_tuned(policies, kernels::tuning::kBackwardSm90);
   return policies;
 }
 
@@ -282,6 +295,16 @@ TEST_P(CudaRowPolicySizes, EveryRmsNormVariantMatchesTheReference) {
     });
     if (HasFailure()) return;
   }
+}
+
+void expect_each_once(const std::vector<RowPolicy>& policies, std::span<const TunedRow> table) {
+  for (const TunedRow& row : table)
+    EXPECT_EQ(std::ranges::count(policies, row.policy), 1) << text_of(row.policy);
+}
+
+TEST(RowPolicy, EveryOneOfTheTablesIsForcedOnce) {
+  expect_each_once(forward_policies(), kernels::tuning::kForwardSm90);
+  expect_each_once(backward_policies(), kernels::tuning::kBackwardSm90);
 }
 
 using CudaRowPolicy = CudaTest;

@@ -4,12 +4,15 @@
 #include "core/step_graph.h"
 #include "nn/nn.h"
 #include "tests/support/cuda_case.h"
+#include "tests/support/error_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <vector>
 
 namespace lamina::nn {
 namespace {
@@ -307,6 +310,50 @@ TEST(AdamW, RefusesWhatItCannotTrain) {
   }
   Var product = a * 2.0;
   EXPECT_THROW(AdamW({&product}, {}), Error);
+}
+
+TEST(AdamW, RefusesOptionsOutOfRange) {
+  struct Case {
+    AdamWOptions options;
+    std::string text;  // of the error
+  };
+
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  std::vector<Case> cases;
+  for (const float value : {-1.0F, -HUGE_VALF, HUGE_VALF, kNaN}) {
+    cases.push_back({{.eps = value}, cat("eps ", value, ", expected")});
+    cases.push_back({{.weight_decay = value}, cat("weight_decay is ", value, ", expected")});
+    cases.push_back({{.schedule = schedule::constant(value)}, cat("peak ", value, ", floor")});
+    cases.push_back({{.schedule = schedule::linear(value, 0.0F, 1, 2)}, cat("peak ", value)});
+    cases.push_back({{.schedule = schedule::cosine(1.0F, value, 1, 2)}, cat("floor ", value)});
+    if (value != HUGE_VALF) {
+      cases.push_back({{.max_norm = value}, cat("max_norm is ", value, ", expected 0 (no clip")});
+    }
+  }
+  for (const float beta : {-0.1F, 1.0F, kNaN}) {
+    cases.push_back({{.beta1 = beta}, cat("beta1 ", beta, ",")});
+    cases.push_back({{.beta2 = beta}, cat("beta2 ", beta, ",")});
+  }
+  cases.push_back({{.schedule = schedule::constant(1.0F, -1)}, "warmup -1"});
+  cases.push_back({{.schedule = schedule::linear(1.0F, 0.0F, 0, -2)}, "total -2"});
+  Var a = Var::parameter(zeros({2}));
+  for (const Case& bad : cases) {
+    const std::string text = testing::error_of([&] { AdamW({&a}, bad.options); });
+    EXPECT_THAT(text, ::testing::StartsWith("adamw: "));
+    EXPECT_THAT(text, ::testing::HasSubstr(bad.text));
+  }
+}
+
+TEST(AdamW, TakesOptionsAtTheEndsOfTheirRanges) {
+  Var a = Var::parameter(zeros({2}));
+  const AdamW zero({&a}, {.schedule = schedule::linear(0.0F, 0.0F, 0, 0),
+                          .beta1 = 0.0F,
+                          .beta2 = 0.0F,
+                          .eps = 0.0F,
+                          .weight_decay = 0.0F,
+                          .max_norm = 0.0F});
+  const AdamW unbounded({&a}, {.schedule = schedule::cosine(1.0F, 2.0F, 9, 3),
+                               .max_norm = HUGE_VALF});  // warmup ends after total
 }
 
 TEST(Schedule, WarmsUpAndDecays) {

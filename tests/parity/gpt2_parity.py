@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from gpt_training import machine, output_of, today
+
 LIMITS = {"f32 logits": 2e-5, "f32 loss": 1e-5, "f32 gradient": 1e-4, "bf16 ratio": 1.1}
 
 
@@ -77,6 +81,7 @@ def main():
     parser.add_argument("--time", type=int, default=512)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--json")
+    parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]))
     args = parser.parse_args()
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -135,8 +140,9 @@ def main():
         results["shape"] = (f"{args.layers} layers, {args.heads} heads, width {args.width}, vocabulary "
                             f"{args.vocab}, {args.batch} x {args.time} tokens")
         results["torch"] = torch.__version__
-        results["gpu"] = torch.cuda.get_device_name() if args.device.startswith("cuda") else "cpu"
-        pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
+        origin = {"commit": args.commit, "date": today(), "machine": machine(),
+                  "command": "python3 tests/parity/gpt2_parity.py PROGRAM --json RESULT.json"}
+        pathlib.Path(args.json).write_text(json.dumps({**origin, **results}, indent=2) + "\n")
     return 1 if failed else 0
 
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // For tests of CUDA kernels against the CPU kernels in f64. CudaTest skips without a device (or
 // fails, when LAMINA_REQUIRE_CUDA is set). CudaTensor is an operand on the device inside a guarded
-// block: misaligned or pitched on demand, poisoned when it is an output, and readable as f64.
+// block: misaligned or pitched on demand, poisoned when it is an output, and readable as f64. The
+// tests of a DeviceTest, which run on the CPU too, have their operands there by its layout.
 #pragma once
 
 #include "core/device.h"
@@ -38,6 +39,15 @@ class CudaTest : public ::testing::Test {
 template <class Param>
 class CudaTestWith : public CudaTest, public ::testing::WithParamInterface<Param> {};
 
+/// For suites that run on the CPU and on CUDA: instantiated as Cpu with kCpu and as Cuda with
+/// kCuda.
+class DeviceTest : public CudaTestWith<Device> {
+ protected:
+  void SetUp() override {
+    if (GetParam() != kCpu) CudaTest::SetUp();
+  }
+};
+
 /// Names a parameter by its place and its text, for INSTANTIATE_TEST_SUITE_P.
 struct NameOfCase {
   template <class Case>
@@ -50,6 +60,7 @@ struct NameOfCase {
 struct Layout {
   std::int64_t shift = 0;
   std::int64_t pad = 0;
+  Device device = kCuda;
 };
 
 /// `count` normal numbers times `scale` plus `offset`. They repeat after 65537: drawn once, because
@@ -85,7 +96,7 @@ class CudaTensor {
     for (std::int64_t i = 0; i < shape.elements(); ++i) {
       host[position(i)] = values[static_cast<std::size_t>(i)];
     }
-    block_ = from_vector(host, {total}).to(dtype).to(kCuda);
+    block_ = from_vector(host, {total}).to(dtype).to(layout.device);
     Strides strides{};
     std::int64_t stride = cols_ + layout.pad;
     for (int d = shape.rank() - 1; d >= 0; --d) {

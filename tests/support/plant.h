@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Plants a NaN in what an op makes.
+// Plants a NaN or an infinity in what an op makes.
 #pragma once
 
 #include "autograd/watch.h"
@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -25,9 +24,12 @@ class Plant : public OpWatch {
 
   using Pass = std::vector<Op>;
 
-  /// In op number `at` of the passes [first, last]; the default plants nothing.
-  explicit Plant(std::size_t at = SIZE_MAX, std::size_t first = 0, std::size_t last = SIZE_MAX)
-      : at_(at), first_(first), last_(last) {}
+  /// Nothing: for counting ops.
+  Plant() = default;
+
+  /// `value` in op number `at` of the passes [first, last].
+  Plant(double value, std::size_t at, std::size_t first, std::size_t last = SIZE_MAX)
+      : value_(value), at_(at), first_(first), last_(last) {}
 
   void forward(std::string_view op, std::string_view scope, std::span<const Var> inputs,
                std::span<const Tensor> outputs) override {
@@ -63,13 +65,14 @@ class Plant : public OpWatch {
     if (number != at_ || pass < first_ || pass > last_) return;
     for (Tensor tensor : made) {
       if (!tensor || !is_float(tensor.dtype())) continue;
-      tensor.fill(std::numeric_limits<double>::quiet_NaN());
+      tensor.fill(value_);
       has_planted = true;
       return;
     }
   }
 
-  std::size_t at_, first_, last_;
+  double value_ = 0.0;
+  std::size_t at_ = SIZE_MAX, first_ = 0, last_ = SIZE_MAX;
 };
 
 }  // namespace lamina::testing
