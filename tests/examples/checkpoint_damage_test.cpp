@@ -23,7 +23,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr std::array<std::string_view, 4> kNames = {"model.safetensors", "optimizer.safetensors",
+constexpr std::array<std::string_view, 4> kFiles = {"model.safetensors", "optimizer.safetensors",
                                                     "state.json", "MANIFEST"};
 
 /// A run with the checkpoints of its steps 2 and 4.
@@ -35,7 +35,7 @@ class DamagedCheckpoint : public ::testing::Test {
                          "1", "--width", "8", "--context", "8"});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     ASSERT_THAT(store.steps(), ElementsAre(4, 2));
-    for (const std::string_view name : kNames)
+    for (const std::string_view name : kFiles)
       whole.push_back(content_of(store.path_of(4) / name));
   }
 
@@ -52,22 +52,22 @@ class DamagedCheckpoint : public ::testing::Test {
     } else {
       content.resize(at);
     }
-    return write((store.path_of(4) / kNames[file]).string(), content);
+    return write((store.path_of(4) / kFiles[file]).string(), content);
   }
 
-  void repair(std::size_t file) { write((store.path_of(4) / kNames[file]).string(), whole[file]); }
+  void repair(std::size_t file) { write((store.path_of(4) / kFiles[file]).string(), whole[file]); }
 
   const TemporaryDirectory directory;
   const std::string out = directory.file("run");
   SystemDisk disk;
   const CheckpointStore store{disk, fs::path(out) / "checkpoints"};
-  std::vector<std::string> whole;  // the files of step 4, as kNames
+  std::vector<std::string> whole;  // the files of step 4, as kFiles
   Generator generator{11};
 };
 
 TEST_F(DamagedCheckpoint, IsDetectedAfterEveryFlipAndCut) {
   for (std::size_t i = 0; i < 400; ++i) {
-    const std::size_t file = i / 2 % kNames.size();
+    const std::size_t file = i / 2 % kFiles.size();
     const fs::path path = damage(file, i);
     std::vector<std::string> reports;
     ASSERT_EQ(store.newest_intact([&](const std::string& what) { reports.push_back(what); }), 2)
@@ -91,20 +91,20 @@ TEST_F(DamagedCheckpoint, IsNotReadAndTheOneBeforeIsNamed) {
     }
     repair(file);
   }
-  EXPECT_EQ(load_checkpoint(out).path, store.path_of(4) / kNames[0]);
+  EXPECT_EQ(load_checkpoint(out).path, store.path_of(4) / kFiles[0]);
 }
 
 TEST_F(DamagedCheckpoint, IsNamedByTrainWhichGoesOnFromTheOneBefore) {
-  for (std::size_t i = 0; i < 2 * kNames.size(); ++i) {
+  for (std::size_t i = 0; i < 2 * kFiles.size(); ++i) {
     const fs::path path = damage(i / 2, i);
     const Outcome outcome = run({"train", "--out", out});
     ASSERT_EQ(outcome.status, 0) << outcome.errors;
     ASSERT_THAT(outcome.out,
                 AllOf(HasSubstr("damaged " + path.string()), HasSubstr("resume  step 2, from ")));
     for (const std::size_t file : {0, 1})  // the bits of the run that was not damaged
-      ASSERT_TRUE(content_of(store.path_of(4) / kNames[file]) == whole[file]) << path;
-    whole[2] = content_of(store.path_of(4) / kNames[2]);  // times
-    whole[3] = content_of(store.path_of(4) / kNames[3]);
+      ASSERT_TRUE(content_of(store.path_of(4) / kFiles[file]) == whole[file]) << path;
+    whole[2] = content_of(store.path_of(4) / kFiles[2]);  // times
+    whole[3] = content_of(store.path_of(4) / kFiles[3]);
   }
 }
 

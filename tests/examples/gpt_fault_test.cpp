@@ -72,8 +72,8 @@ void expect_harmless(const Outcome& outcome, const std::string& directory) {
   expect_finite_weights(directory);
 }
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kPlantedNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kPlantedInfinity = std::numeric_limits<double>::infinity();
 
 /// Trains with the value in one op of one step, each op in turn.
 void expect_one_bad_step_is_skipped(double value) {
@@ -103,11 +103,11 @@ void expect_one_bad_step_is_skipped(double value) {
 }
 
 TEST(GptFault, ANanInAnyOpOfAStepSkipsThatStepOnly) {
-  expect_one_bad_step_is_skipped(kNaN);
+  expect_one_bad_step_is_skipped(kPlantedNaN);
 }
 
 TEST(GptFault, AnInfinityInAnyOpOfAStepSkipsThatStepOnlyOrIsHarmless) {
-  expect_one_bad_step_is_skipped(kInfinity);
+  expect_one_bad_step_is_skipped(kPlantedInfinity);
 }
 
 /// On CUDA the third step is captured, with what is planted in it.
@@ -141,21 +141,21 @@ void expect_five_in_a_row_end_the_run(double value, const std::string& device) {
 }
 
 TEST(GptFault, FiveInARowEndTheRunWhichNamesTheOp) {
-  expect_five_in_a_row_end_the_run(kNaN, "cpu");
+  expect_five_in_a_row_end_the_run(kPlantedNaN, "cpu");
 }
 
 TEST(GptFault, FiveInfinitiesInARowEndTheRunWhichNamesTheOpOrAreHarmless) {
-  expect_five_in_a_row_end_the_run(kInfinity, "cpu");
+  expect_five_in_a_row_end_the_run(kPlantedInfinity, "cpu");
 }
 
 using CudaGptFault = testing::CudaTest;
 
 TEST_F(CudaGptFault, FiveInARowEndTheRunWhichNamesTheOp) {
-  expect_five_in_a_row_end_the_run(kNaN, "cuda");
+  expect_five_in_a_row_end_the_run(kPlantedNaN, "cuda");
 }
 
 TEST_F(CudaGptFault, FiveInfinitiesInARowEndTheRunWhichNamesTheOpOrAreHarmless) {
-  expect_five_in_a_row_end_the_run(kInfinity, "cuda");
+  expect_five_in_a_row_end_the_run(kPlantedInfinity, "cuda");
 }
 
 TEST(GptFault, ALearningRateThatIsTooLargeEndsTheRun) {
