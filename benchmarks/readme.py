@@ -242,7 +242,8 @@ def milliseconds(row):
 def origin(document):
     versions = sorted({f", PyTorch {row['torch']}" for row in document["rows"] if "torch" in row})
     return (f"{document['machine']['gpu']}{''.join(versions)}, {document['date']}, commit "
-            f"{document['commit'][:10]}; `{document['command']}`")
+            f"{document['commit'][:10]}; `{document['command']}`"
+            + (f" ({document['note']})" if "note" in document else ""))
 
 
 def steps():

@@ -73,6 +73,14 @@ std::string manifest_of(std::int64_t step, std::span<const CheckpointFile> files
 
 }  // namespace
 
+std::optional<std::int64_t> manifest_step(std::string_view text) {
+  std::int64_t step = 0;
+  if (!text.starts_with(kFirstLine)) return std::nullopt;
+  const auto [end, error] =
+      std::from_chars(text.data() + kFirstLine.size(), text.data() + text.size(), step);
+  return error == std::errc() ? std::optional(step) : std::nullopt;
+}
+
 std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::string_view text) {
   if (text.size() < kChecksumLine) return std::nullopt;
   const std::string_view lines = text.substr(0, text.size() - kChecksumLine);
@@ -98,12 +106,7 @@ std::string fault_in(Disk& disk, const fs::path& directory, std::optional<std::i
                      std::span<const std::string_view> only) {
   try {
     const std::string manifest = text_of(disk, directory / kManifest);
-    if (!step && manifest.starts_with(kFirstLine)) {
-      std::int64_t named = 0;
-      const char* const digits = manifest.data() + kFirstLine.size();
-      const auto result = std::from_chars(digits, manifest.data() + manifest.size(), named);
-      if (result.ec == std::errc()) step = named;
-    }
+    if (!step) step = manifest_step(manifest);
     const auto records = step ? parse_manifest(*step, manifest) : std::nullopt;
     if (!records) return cat((directory / kManifest).string(), " is damaged");
     for (const auto& [name, checksum, expected_bytes] : *records) {

@@ -37,6 +37,9 @@ struct FileRecord {
   std::uint64_t bytes = 0;
 };
 
+/// The step in the first line of a MANIFEST; nothing when the text is none.
+std::optional<std::int64_t> manifest_step(std::string_view text);
+
 /// The files that the text of a MANIFEST names; nothing when it is not one, to the bit, of this
 /// step.
 std::optional<std::vector<FileRecord>> parse_manifest(std::int64_t step, std::string_view text);

@@ -34,7 +34,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr std::string_view kIndexEnd = ".index.json";
-constexpr std::string_view kCheckpointTitle = "lamina-gpt checkpoint of step ";
 constexpr std::size_t kSignatureBytes = 4096;  // bytes in which a format shows
 
 // ---- safetensors
@@ -276,20 +275,19 @@ Document describe_metrics(const Subject& subject) {
 // ---- checkpoints
 
 bool is_checkpoint_manifest(const Subject& subject) {
-  return subject.bytes().starts_with(kCheckpointTitle);
+  return manifest_step(subject.bytes()).has_value();
 }
 
 /// The directory of a checkpoint is compared with what its MANIFEST says; the file alone is not.
 Document describe_checkpoint_manifest(const Subject& subject) {
   const std::string_view text = subject.bytes();
-  std::int64_t step = -1;
-  (void)std::from_chars(text.data() + kCheckpointTitle.size(), text.data() + text.size(), step);
+  const std::int64_t step = manifest_step(text).value();
   const auto records = parse_manifest(step, text);
   if (!records) subject.fault(cat(subject.path().string(), " is damaged"));
   Document files = Document::array();
   for (const FileRecord& record : records.value_or(std::vector<FileRecord>()))
     files.push_back({{"file", record.name}, {"bytes", record.bytes}, {"crc32c", record.checksum}});
-  return {{"step", step < 0 ? Json() : Json(step)}, {"files", files}};
+  return {{"step", step}, {"files", files}};
 }
 
 // ---- what other programs open
