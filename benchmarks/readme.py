@@ -21,7 +21,7 @@ from gpt_cases import CASES, TITLES
 from gpt_floor import parts
 
 FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
-         "docs/kernels/layer_norm.md")
+         "docs/kernels/layer_norm.md", "docs/kernels/attention.md")
 STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_peers.json",
          "nvidia-h200/training_step_large.json")
 END = "<!-- end -->"
@@ -228,6 +228,46 @@ def layer_norm_tuning():
     return table(("date", "commit", "command", "problems"), rows)
 
 
+def norms_in_step():
+    """The norms' time in a step, before and now, by benchmarks/step_profile.py."""
+    documents = {"before": load("nvidia-h200/step_profile_before.json"), "now": load("nvidia-h200/step_profile.json")}
+    rows = []
+    for case in ("gpt2-16", "gpt2-64"):
+        for when, document in documents.items():
+            run = next(run for run in document["runs"] if run["case"] == case)
+            forward, backward = (run["kernels"][name]["ms"] for name in ("layer_norm forward", "layer_norm_backward backward"))
+            rows.append((f"{case.removeprefix('gpt2-')} x 1024", when,
+                         *(f"{ms:.2f}" for ms in (forward, backward, run["ms_of_norms"], run["ms_of_kernels"]))))
+    return "\n\n".join([table(("tokens", "", "norms forward, ms", "backward, ms", "all norms, ms", "all kernels, ms"), rows),
+                        "\n".join(f"{when.capitalize()}: {origin({**document, 'rows': [], 'command': document['runs'][-1]['command']})}."
+                                  for when, document in documents.items())])
+
+
+def attention():
+    """What benchmarks/peers/attention.py measured."""
+    document = load("nvidia-h200/attention.json")
+
+    def cell(row, name):
+        return f"{row[name]['us']:.1f}" if "us" in row[name] else "-"
+
+    rows = []
+    for row in document["rows"]:
+        shape = row["shape"]
+        size = " x ".join(str(shape[name]) for name in ("batch", "time", "heads", "head_size"))
+        options = [text for text, used in (("causal", shape["causal"]),
+                                           (f"dropout {shape['drop_percent'] / 100:g}", shape["drop_percent"])) if used]
+        ratio = min(row[name]["us"] for name in ("flash", "cudnn") if "us" in row[name]) / row["lamina"]["us"]
+        rows.append((", ".join([size, *options]), "backward" if row["backward"] else "forward",
+                     f"**{cell(row, 'lamina')}**", f"{row['lamina']['tflops']:.0f}", cell(row, "flash"),
+                     cell(row, "cudnn"), f"{ratio:.2f}"))
+    spread = max(row[name]["variation"] for row in document["rows"] for name in ("lamina", "flash", "cudnn")
+                 if "us" in row[name])
+    return "\n\n".join([table(("batch x time x heads x head size", "pass", "Lamina, µs", "TFLOP/s", "FlashAttention 2, µs",
+                               "cuDNN, µs", "faster of both / Lamina"), rows),
+                        f"bf16; coefficient of variation at most {100 * spread:.1f} %. "
+                        + origin({**document, "rows": [{"torch": document["torch"]}]})])
+
+
 def fastest(rows, case, implementation, variant=""):
     """The fastest row of a case, or None."""
     found = [row for row in rows if row["ms"] and (row["case"], row["implementation"]) == (case, implementation)
@@ -425,7 +465,8 @@ PARTS = {"results": training, "layer_norm": layer_norm, "layer_norm_targets": la
          "training_step": training_step,
          "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation,
          "profile_overhead": profile_overhead, "profile_check": profile_check,
-         "profile_example": profile_example, "checkpoint_stall": checkpoint_stall, "start_up": start_up, "loss_curve": loss_curve}
+         "profile_example": profile_example, "checkpoint_stall": checkpoint_stall, "start_up": start_up, "loss_curve": loss_curve,
+         "norms_in_step": norms_in_step, "attention": attention}
 
 
 def generate(text):
