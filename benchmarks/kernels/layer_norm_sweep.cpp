@@ -67,7 +67,7 @@ const std::vector<Space> kBackwardSpace = {
 constexpr std::int64_t kCols[] = {64,    128,   256,   384,   512,   768,   1024,  1280,
                                   1600,  2048,  2560,  3072,  4096,  5120,  6144,  8192,
                                   10240, 12288, 16384, 20480, 24576, 32768, 49152, 65536};
-constexpr const char* kRows = "256,4096,large";
+constexpr const char* kRows = "256,4096,8192,large";
 constexpr const char* kOps = "forward,add_forward,backward,add_backward,backward_column_sum";
 constexpr const char* kDtypes = "bf16,f32";
 
