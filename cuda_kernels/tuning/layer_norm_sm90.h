@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Policies of the row kernels measured on NVIDIA H200, 2026-11-22, commit 066c1a51b8.
+// Policies of the row kernels, measured in
+//   NVIDIA H200, 2026-11-21, commit adf642d
+//   NVIDIA H200, 2026-11-21, commit a672d7824e
+//   NVIDIA H200, 2026-11-22, commit 066c1a51b8
+//   NVIDIA H200, 2026-11-22, commit 933cd7ed92
 // Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. The
 // entry of a problem is the first of its types and operands with as many columns and rows.
 // Each was measured cold at its own number of columns; the narrower ones back to the entry
@@ -14,31 +18,41 @@ namespace lamina::kernels::tuning {
 // clang-format off
 // element bytes, stream bytes, has residual, has tail, columns and rows up to, policy
 inline constexpr TunedRow kForwardSm90[] = {
-    {2, 2, false, false, 256, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.65 us, 161 GB/s, 86 % of copy, rule 1.02x
-    {2, 2, false, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                // 256 rows: 1.79 us, 296 GB/s, 85 % of copy, the rule
-    {2, 2, false, false, 768, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.97 us, 402 GB/s, 82 % of copy, rule 1.13x
-    {2, 2, false, false, 1600, 512, {RowVariant::held, 1, 512, 1, 0, 0}},               // 256 rows: 2.23 us, 739 GB/s, 78 % of copy, rule 1.21x
-    {2, 2, false, false, 4096, 512, {RowVariant::held, 2, 512, 1, 0, 0}},               // 256 rows: 3.02 us, 1395 GB/s, 79 % of copy, rule 1.13x
-    {2, 2, false, false, 12288, 512, {RowVariant::held, 3, 512, 1, 0, 0}},              // 256 rows: 5.60 us, 2257 GB/s, 81 % of copy, rule 1.05x
-    {2, 2, false, false, 16384, 512, {RowVariant::held, 4, 512, 1, 0, 0}},              // 256 rows: 7.12 us, 2364 GB/s, 78 % of copy, the rule
+    {2, 2, false, false, 256, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.65 us, 161 GB/s, 87 % of copy, rule 1.02x
+    {2, 2, false, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                // 256 rows: 1.76 us, 300 GB/s, 86 % of copy, the rule
+    {2, 2, false, false, 768, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.96 us, 403 GB/s, 81 % of copy, rule 1.12x
+    {2, 2, false, false, 4096, 512, {RowVariant::held, 2, 256, 1, 0, 0}},               // 256 rows: 3.04 us, 1385 GB/s, 78 % of copy, rule 1.14x
+    {2, 2, false, false, 12288, 512, {RowVariant::held, 3, 512, 1, 0, 0}},              // 256 rows: 5.63 us, 2244 GB/s, 81 % of copy, rule 1.05x
+    {2, 2, false, false, 16384, 512, {RowVariant::held, 4, 512, 1, 0, 0}},              // 256 rows: 7.13 us, 2362 GB/s, 78 % of copy, the rule
     {2, 2, false, false, 24576, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},          // 256 rows: 11.21 us, 2255 GB/s, 67 % of copy, rule 1.18x
     {2, 2, false, false, 32768, 512, {RowVariant::cluster, 4, 512, 2, 3, 1}},           // 256 rows: 13.41 us, 2512 GB/s, 69 % of copy, rule 1.24x
     {2, 2, false, false, 65536, 512, {RowVariant::cluster, 4, 512, 4, 3, 1}},           // 256 rows: 24.94 us, 2701 GB/s, 72 % of copy, the rule
-    {2, 2, false, false, 128, 8192, {RowVariant::held, 1, 128, 1, 0, 0}},               // 4096 rows: 2.01 us, 1058 GB/s, 92 % of copy, the rule
-    {2, 2, false, false, 512, 8192, {RowVariant::held, 2, 512, 1, 0, 0}},               // 4096 rows: 3.92 us, 2152 GB/s, 87 % of copy, rule 1.03x
-    {2, 2, false, false, 768, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},               // 4096 rows: 4.64 us, 2718 GB/s, 98 % of copy, rule 1.07x
-    {2, 2, false, false, 1024, 8192, {RowVariant::held, 4, 64, 1, 0, 0}},               // 4096 rows: 5.83 us, 2886 GB/s, 96 % of copy, rule 1.00x
-    {2, 2, false, false, 1280, 8192, {RowVariant::held, 3, 64, 1, 0, 0}},               // 4096 rows: 7.82 us, 2688 GB/s, 85 % of copy, rule 1.10x
-    {2, 2, false, false, 2560, 8192, {RowVariant::held, 4, 512, 1, 0, 0}},              // 4096 rows: 13.32 us, 3153 GB/s, 91 % of copy, rule 1.00x
-    {2, 2, false, false, 3072, 8192, {RowVariant::held, 3, 128, 1, 0, 0}},              // 4096 rows: 14.54 us, 3465 GB/s, 97 % of copy, rule 1.03x
-    {2, 2, false, false, 128, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 131072 rows: 20.15 us, 3382 GB/s, 90 % of copy, rule 1.09x
-    {2, 2, false, false, 256, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 65536 rows: 19.56 us, 3458 GB/s, 92 % of copy, rule 1.11x
-    {2, 2, false, false, 384, kAnyRows, {RowVariant::held, 3, 256, 1, 0, 0}},           // 65536 rows: 27.82 us, 3637 GB/s, 96 % of copy, rule 1.14x
-    {2, 2, false, false, 512, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 32768 rows: 19.61 us, 3437 GB/s, 92 % of copy, the rule
-    {2, 2, false, false, 768, kAnyRows, {RowVariant::held, 3, 64, 1, 0, 0}},            // 32768 rows: 27.25 us, 3704 GB/s, 98 % of copy, rule 1.04x
-    {2, 2, false, false, 1024, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 16384 rows: 18.97 us, 3544 GB/s, 95 % of copy, the rule
-    {2, 2, false, false, 1280, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},          // 16384 rows: 24.69 us, 3404 GB/s, 92 % of copy, rule 1.12x
-    {2, 2, false, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},         // 4096 rows: 69.39 us, 3870 GB/s, 92 % of copy, the rule
+    {2, 2, false, false, 128, 8192, {RowVariant::held, 1, 128, 1, 0, 0}},               // 4096 rows: 2.02 us, 1053 GB/s, 91 % of copy, the rule
+    {2, 2, false, false, 256, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},               // 4096 rows: 2.56 us, 1655 GB/s, 93 % of copy, rule 1.13x
+    {2, 2, false, false, 384, 8192, {RowVariant::held, 3, 256, 1, 0, 0}},               // 4096 rows: 3.19 us, 1984 GB/s, 91 % of copy, rule 1.08x
+    {2, 2, false, false, 512, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},               // 4096 rows: 3.63 us, 2320 GB/s, 94 % of copy, rule 1.04x
+    {2, 2, false, false, 768, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},               // 4096 rows: 4.62 us, 2728 GB/s, 98 % of copy, rule 1.08x
+    {2, 2, false, false, 1024, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 5.78 us, 2910 GB/s, 96 % of copy, the rule
+    {2, 2, false, false, 1280, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},              // 4096 rows: 7.78 us, 2699 GB/s, 85 % of copy, rule 1.10x
+    {2, 2, false, false, 2560, 8192, {RowVariant::held, 4, 256, 1, 0, 0}},              // 4096 rows: 13.31 us, 3155 GB/s, 91 % of copy, rule 1.00x
+    {2, 2, false, false, 3072, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},              // 4096 rows: 14.44 us, 3488 GB/s, 98 % of copy, rule 1.03x
+    {2, 2, false, false, 64, 16384, {RowVariant::held, 1, 128, 1, 0, 0}},               // 8192 rows: 1.99 us, 1085 GB/s, 92 % of copy, the rule
+    {2, 2, false, false, 256, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 3.68 us, 2296 GB/s, 93 % of copy, rule 1.17x
+    {2, 2, false, false, 384, 16384, {RowVariant::held, 3, 512, 1, 0, 0}},              // 8192 rows: 4.66 us, 2718 GB/s, 97 % of copy, rule 1.20x
+    {2, 2, false, false, 512, 16384, {RowVariant::held, 4, 64, 1, 0, 0}},               // 8192 rows: 5.78 us, 2916 GB/s, 96 % of copy, rule 1.10x
+    {2, 2, false, false, 768, 16384, {RowVariant::held, 3, 64, 1, 0, 0}},               // 8192 rows: 8.41 us, 3001 GB/s, 91 % of copy, rule 1.08x
+    {2, 2, false, false, 1024, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},             // 8192 rows: 10.90 us, 3083 GB/s, 84 % of copy, the rule
+    {2, 2, false, false, 1280, 16384, {RowVariant::held, 3, 128, 1, 0, 0}},             // 8192 rows: 13.49 us, 3114 GB/s, 90 % of copy, rule 1.11x
+    {2, 2, false, false, 1600, 16384, {RowVariant::held, 4, 512, 1, 0, 0}},             // 8192 rows: 16.14 us, 3253 GB/s, 91 % of copy, rule 1.00x
+    {2, 2, false, false, 128, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 131072 rows: 20.24 us, 3368 GB/s, 90 % of copy, rule 1.09x
+    {2, 2, false, false, 256, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 65536 rows: 19.52 us, 3465 GB/s, 93 % of copy, rule 1.12x
+    {2, 2, false, false, 384, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},           // 65536 rows: 27.78 us, 3642 GB/s, 96 % of copy, rule 1.15x
+    {2, 2, false, false, 512, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 32768 rows: 19.26 us, 3498 GB/s, 94 % of copy, rule 1.01x
+    {2, 2, false, false, 768, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},           // 32768 rows: 27.34 us, 3692 GB/s, 98 % of copy, rule 1.05x
+    {2, 2, false, false, 1024, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},           // 16384 rows: 19.15 us, 3512 GB/s, 95 % of copy, rule 1.00x
+    {2, 2, false, false, 1280, kAnyRows, {RowVariant::held, 3, 256, 1, 0, 0}},          // 16384 rows: 24.66 us, 3408 GB/s, 92 % of copy, rule 1.11x
+    {2, 2, false, false, 4096, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 4096 rows: 18.81 us, 3571 GB/s, 93 % of copy, the rule
+    {2, 2, false, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},         // 4096 rows: 69.29 us, 3875 GB/s, 93 % of copy, the rule
     {2, 2, false, false, 24576, kAnyRows, {RowVariant::streamed, 0, 512, 1, 0, 0}},     // 2048 rows: 60.93 us, 3306 GB/s, 80 % of copy, rule 1.21x
     {2, 2, false, false, 32768, kAnyRows, {RowVariant::held, 4, 1024, 1, 0, 0}},        // 2048 rows: 75.84 us, 3541 GB/s, 85 % of copy, rule 1.21x
     {2, 2, false, false, 49152, kAnyRows, {RowVariant::ring, 0, 512, 1, 2, 1}},         // 2048 rows: 135.23 us, 2979 GB/s, 71 % of copy, the rule
@@ -68,28 +82,33 @@ inline constexpr TunedRow kForwardSm90[] = {
     {2, 2, true, false, 20480, kAnyRows, {RowVariant::cluster, 2, 512, 4, 3, 2}},       // 2048 rows: 94.63 us, 3547 GB/s, 85 % of copy, rule 1.09x
     {2, 2, true, false, 32768, kAnyRows, {RowVariant::cluster, 4, 512, 2, 3, 1}},       // 2048 rows: 142.48 us, 3769 GB/s, 90 % of copy, the rule
     {2, 2, true, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 1}},       // 2048 rows: 284.16 us, 3780 GB/s, 89 % of copy, the rule
-    {4, 4, false, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.60 us, 165 GB/s, 89 % of copy, rule 1.03x
-    {4, 4, false, false, 256, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 1.84 us, 286 GB/s, 82 % of copy, rule 1.02x
-    {4, 4, false, false, 1280, 512, {RowVariant::held, 1, 512, 1, 0, 0}},               // 256 rows: 2.66 us, 991 GB/s, 74 % of copy, rule 1.39x
-    {4, 4, false, false, 2048, 512, {RowVariant::held, 2, 512, 1, 0, 0}},               // 256 rows: 3.18 us, 1326 GB/s, 75 % of copy, rule 1.36x
-    {4, 4, false, false, 3072, 512, {RowVariant::cluster, 4, 512, 1, 3, 2}},            // 256 rows: 3.86 us, 1637 GB/s, 76 % of copy, rule 1.27x
-    {4, 4, false, false, 4096, 512, {RowVariant::held, 4, 256, 1, 0, 0}},               // 256 rows: 4.18 us, 2015 GB/s, 82 % of copy, rule 1.06x
-    {4, 4, false, false, 5120, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 5.33 us, 1976 GB/s, 77 % of copy, rule 1.12x
-    {4, 4, false, false, 6144, 512, {RowVariant::cluster, 4, 512, 2, 3, 2}},            // 256 rows: 5.95 us, 2124 GB/s, 77 % of copy, rule 1.30x
-    {4, 4, false, false, 8192, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 6.68 us, 2523 GB/s, 84 % of copy, rule 1.02x
-    {4, 4, false, false, 10240, 512, {RowVariant::cluster, 4, 512, 2, 3, 2}},           // 256 rows: 8.49 us, 2481 GB/s, 78 % of copy, rule 1.15x
-    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 4, 1}},           // 256 rows: 12.49 us, 2697 GB/s, 74 % of copy, rule 1.07x
+    {4, 4, false, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.56 us, 169 GB/s, 91 % of copy, rule 1.03x
+    {4, 4, false, false, 256, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 1.68 us, 315 GB/s, 90 % of copy, rule 1.02x
+    {4, 4, false, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.82 us, 434 GB/s, 88 % of copy, rule 1.03x
+    {4, 4, false, false, 512, 512, {RowVariant::held, 4, 128, 1, 0, 0}},                // 256 rows: 1.94 us, 543 GB/s, 86 % of copy, the rule
+    {4, 4, false, false, 2048, 512, {RowVariant::held, 2, 256, 1, 0, 0}},               // 256 rows: 2.95 us, 1428 GB/s, 81 % of copy, rule 1.10x
+    {4, 4, false, false, 3072, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 3.57 us, 1769 GB/s, 82 % of copy, rule 1.08x
+    {4, 4, false, false, 4096, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 4.21 us, 2002 GB/s, 81 % of copy, rule 1.06x
+    {4, 4, false, false, 5120, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 4.92 us, 2142 GB/s, 83 % of copy, rule 1.02x
+    {4, 4, false, false, 8192, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 6.68 us, 2523 GB/s, 83 % of copy, rule 1.00x
+    {4, 4, false, false, 10240, 512, {RowVariant::held, 8, 512, 1, 0, 0}},              // 256 rows: 7.96 us, 2646 GB/s, 83 % of copy, the rule
+    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 4, 1}},           // 256 rows: 12.43 us, 2710 GB/s, 74 % of copy, rule 1.08x
     {4, 4, false, false, 20480, 512, {RowVariant::cluster, 4, 512, 4, 3, 2}},           // 256 rows: 15.78 us, 2668 GB/s, 76 % of copy, rule 1.13x
     {4, 4, false, false, 32768, 512, {RowVariant::cluster, 8, 512, 2, 3, 1}},           // 256 rows: 22.94 us, 2937 GB/s, 78 % of copy, the rule
     {4, 4, false, false, 65536, 512, {RowVariant::cluster, 8, 512, 4, 3, 1}},           // 256 rows: 41.60 us, 3239 GB/s, 85 % of copy, the rule
-    {4, 4, false, false, 128, 8192, {RowVariant::held, 1, 256, 1, 0, 0}},               // 4096 rows: 2.92 us, 1450 GB/s, 82 % of copy, rule 1.01x
-    {4, 4, false, false, 384, 8192, {RowVariant::held, 3, 256, 1, 0, 0}},               // 4096 rows: 5.88 us, 2145 GB/s, 78 % of copy, rule 1.01x
-    {4, 4, false, false, 1600, 8192, {RowVariant::held, 2, 512, 1, 0, 0}},              // 4096 rows: 15.57 us, 3371 GB/s, 94 % of copy, rule 1.17x
-    {4, 4, false, false, 256, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},           // 32768 rows: 19.63 us, 3432 GB/s, 92 % of copy, rule 1.00x
-    {4, 4, false, false, 512, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},            // 16384 rows: 20.02 us, 3359 GB/s, 90 % of copy, rule 1.00x
-    {4, 4, false, false, 3072, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},          // 4096 rows: 26.52 us, 3798 GB/s, 96 % of copy, rule 1.10x
-    {4, 4, false, false, 8192, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 68.02 us, 3948 GB/s, 95 % of copy, rule 1.00x
-    {4, 4, false, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},         // 4096 rows: 136.88 us, 3923 GB/s, 93 % of copy, the rule
+    {4, 4, false, false, 128, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},               // 4096 rows: 2.41 us, 1757 GB/s, 98 % of copy, rule 1.07x
+    {4, 4, false, false, 512, 8192, {RowVariant::held, 4, 256, 1, 0, 0}},               // 4096 rows: 5.55 us, 3029 GB/s, 100 % of copy, rule 1.00x
+    {4, 4, false, false, 1024, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},              // 4096 rows: 10.13 us, 3316 GB/s, 91 % of copy, rule 1.05x
+    {4, 4, false, false, 1600, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 14.42 us, 3638 GB/s, 101 % of copy, rule 1.04x
+    {4, 4, false, false, 64, 16384, {RowVariant::held, 2, 128, 1, 0, 0}},               // 8192 rows: 2.37 us, 1798 GB/s, 101 % of copy, rule 1.12x
+    {4, 4, false, false, 256, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},              // 8192 rows: 5.52 us, 3050 GB/s, 101 % of copy, rule 1.12x
+    {4, 4, false, false, 384, 16384, {RowVariant::held, 3, 128, 1, 0, 0}},              // 8192 rows: 8.13 us, 3102 GB/s, 94 % of copy, rule 1.03x
+    {4, 4, false, false, 512, 16384, {RowVariant::held, 6, 64, 1, 0, 0}},               // 8192 rows: 10.33 us, 3255 GB/s, 89 % of copy, rule 1.01x
+    {4, 4, false, false, 768, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 14.28 us, 3530 GB/s, 99 % of copy, rule 1.03x
+    {4, 4, false, false, 768, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},            // 16384 rows: 26.61 us, 3788 GB/s, 101 % of copy, rule 1.02x
+    {4, 4, false, false, 1280, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},          // 8192 rows: 22.31 us, 3763 GB/s, 102 % of copy, rule 1.02x
+    {4, 4, false, false, 5120, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 42.65 us, 3936 GB/s, 96 % of copy, rule 1.00x
+    {4, 4, false, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},         // 4096 rows: 137.55 us, 3904 GB/s, 93 % of copy, the rule
     {4, 4, false, false, 20480, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 2}},      // 2048 rows: 90.79 us, 3698 GB/s, 88 % of copy, rule 1.17x
     {4, 4, false, false, 32768, kAnyRows, {RowVariant::cluster, 8, 512, 2, 3, 1}},      // 2048 rows: 142.47 us, 3770 GB/s, 89 % of copy, the rule
     {4, 4, false, false, 65536, kAnyRows, {RowVariant::cluster, 8, 512, 4, 3, 1}},      // 2048 rows: 287.21 us, 3740 GB/s, 96 % of copy, the rule
