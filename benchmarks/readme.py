@@ -15,20 +15,21 @@ import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from gpt_cases import CASES, TITLES
 from gpt_floor import parts
+from norm_results import key_of, load_norms
 
 FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
          "docs/kernels/layer_norm.md", "docs/kernels/attention.md")
-STEPS = ("nvidia-h200/training_step.json", "nvidia-h200/training_step_peers.json",
-         "nvidia-h200/training_step_large.json")
+STEPS = tuple(f"nvidia-h200/training_step{part}.json" for part in ("", "_small", "_peers", "_large", "_xl"))
 END = "<!-- end -->"
 
 
 def load(name):
-    return json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 def speed(result):
@@ -75,7 +76,7 @@ def layer_norm_cell(row):
 
 def layer_norm():
     ops = {"forward": "forward", "add_forward": "residual + forward", "forward_backward": "forward + backward"}
-    document = load("nvidia-h200/layer_norm_peers.json")
+    document = load_norms(RESULTS / "nvidia-h200" / "layer_norm_peers.json")
     shapes = {}
     for row in document["rows"]:
         shapes.setdefault((row["dtype"], row["rows"], row["cols"]), {})[row["op"]] = row
@@ -86,7 +87,8 @@ def layer_norm():
     return "\n".join([
         "![GB/s over the row size](docs/kernels/layer_norm_bf16_bandwidth.svg)", "", table(header, rows), "",
         f"Lamina / the fastest of the others. {document['machine']['gpu']}, driver {document['machine']['driver']}, "
-        f"PyTorch {document['machine']['torch']}, {document['date']}; `{document['command']}`"])
+        f"PyTorch {document['machine']['torch']}, {document['date']}, commit {document['commit'][:10]}; "
+        f"`{document['command']}`. {document['earlier']}"])
 
 
 NORM_TITLES = {"forward": "forward", "add_forward": "residual + forward",
@@ -100,10 +102,6 @@ NORM_TARGETS = (("bf16", 8192, 768, 8.2, 24), ("bf16", 16384, 1024, 19.0, 50), (
 ADD_TARGET = ("add_forward", "bf16", 4096, 4096, 37)
 
 
-def norm_key(row):
-    return row["op"], row["dtype"], row["rows"], row["cols"]
-
-
 def bench_norms():
     """What layer_norm_bench measured, in bf16 and in f32."""
     return [load(f"nvidia-h200/{name}") for name in ("layer_norm.json", "layer_norm_f32.json")]
@@ -111,9 +109,9 @@ def bench_norms():
 
 def layer_norm_targets():
     """The targets beside both harnesses' medians."""
-    ours = {norm_key(row): row["us"] for document in bench_norms() for row in document["rows"]}
+    ours = {key_of(row): row["us"] for document in bench_norms() for row in document["rows"]}
     peers = load("nvidia-h200/layer_norm_peers.json")
-    beside = {norm_key(row): row["us"]["lamina"]["median"] for row in peers["rows"]}
+    beside = {key_of(row): row["us"]["lamina"]["median"] for row in peers["rows"]}
 
     def cell(us, target):
         return f"{us:.2f}, met" if us <= target else f"**{us:.2f}, {100 * (us / target - 1):.1f} % over**"
@@ -143,7 +141,7 @@ def norm_share_target(row):
 
 def layer_norm_shares():
     """The time of each operation and its share of a copy of as many bytes."""
-    measured = {norm_key(row): row for document in bench_norms() for row in document["rows"]}
+    measured = {key_of(row): row for document in bench_norms() for row in document["rows"]}
 
     def cell(row):
         if row is None:
@@ -162,7 +160,7 @@ def layer_norm_shares():
 def layer_norm_gaps():
     """What one operation takes beyond another, in bf16."""
     document = bench_norms()[0]
-    measured = {norm_key(row): row for row in document["rows"]}
+    measured = {key_of(row): row for row in document["rows"]}
 
     def line(m, n):
         def us(op, name="us"):
@@ -193,8 +191,9 @@ def layer_norm_slower():
     """Every case in which the fastest other implementation is faster by more than the spread."""
     rows, cases, sources = [], 0, []
     for file in ("layer_norm_peers.json", "layer_norm_sweep.json"):
-        document = load(f"nvidia-h200/{file}")
-        sources.append(f"`{file}`, commit {document['commit'][:10]}")
+        document = load_norms(RESULTS / "nvidia-h200" / file)
+        sources.append(f"`{file}`, commit {document['commit'][:10]}"
+                       + (f" ({document['earlier']})" if document["earlier"] else ""))
         for row in document["rows"]:
             ours, other = row["us"].get("lamina"), fastest_other_norm(row)
             if not ours or not other:
@@ -321,10 +320,10 @@ def training_step_variants():
             if any(row["case"] == case for row in document["rows"])]
     variants = list(dict.fromkeys((row["implementation"], row["variant"]) for document in steps()
                                   for row in document["rows"]))
-    rows = [(f"{implementation} {variant}",
-             *(milliseconds(fastest(document["rows"], case, implementation, variant)) for case, document in runs))
-            for implementation, variant in variants]
-    return table(("ms/step", *(f"{TITLES[case]}, {document['commit'][:7]}" for case, document in runs)), rows)
+    rows = [(TITLES[case], document["commit"][:7],
+             *(milliseconds(fastest(document["rows"], case, *variant)) for variant in variants))
+            for case, document in runs]
+    return table(("ms/step", "commit", *map(" ".join, variants)), rows)
 
 
 def training_step_floor():
