@@ -15,12 +15,11 @@ import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from gpt_cases import CASES, TITLES
 from gpt_floor import parts
-from norm_results import key_of, load_norms
+from norm_results import add_earlier, key_of
 
 FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
          "docs/kernels/layer_norm.md", "docs/kernels/attention.md")
@@ -29,7 +28,7 @@ END = "<!-- end -->"
 
 
 def load(name):
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))
 
 
 def speed(result):
@@ -59,6 +58,13 @@ def training():
     return table(("model", "machine", "speed", "outcome"), rows)
 
 
+def load_norms(name):
+    """A run beside others, with times of an earlier one, and where those come from."""
+    document, earlier = (load(f"nvidia-h200/{file}.json") for file in (name, f"{name}_earlier"))
+    source = add_earlier(document, earlier, f"{name}_earlier.json")
+    return document, f" ({source})" if source else ""
+
+
 def fastest_other_norm(row):
     """The name and the time of the fastest implementation beside Lamina; None when none was measured."""
     names = {"eager": "PyTorch", "compile": "torch.compile", "triton": "Triton", "liger": "Liger", "quack": "Quack"}
@@ -76,7 +82,7 @@ def layer_norm_cell(row):
 
 def layer_norm():
     ops = {"forward": "forward", "add_forward": "residual + forward", "forward_backward": "forward + backward"}
-    document = load_norms(RESULTS / "nvidia-h200" / "layer_norm_peers.json")
+    document, earlier = load_norms("layer_norm_peers")
     shapes = {}
     for row in document["rows"]:
         shapes.setdefault((row["dtype"], row["rows"], row["cols"]), {})[row["op"]] = row
@@ -88,7 +94,7 @@ def layer_norm():
         "![GB/s over the row size](docs/kernels/layer_norm_bf16_bandwidth.svg)", "", table(header, rows), "",
         f"Lamina / the fastest of the others. {document['machine']['gpu']}, driver {document['machine']['driver']}, "
         f"PyTorch {document['machine']['torch']}, {document['date']}, commit {document['commit'][:10]}; "
-        f"`{document['command']}`. {document['earlier']}"])
+        f"`{document['command']}`{earlier}"])
 
 
 NORM_TITLES = {"forward": "forward", "add_forward": "residual + forward",
@@ -190,10 +196,9 @@ def best_policy(row):
 def layer_norm_slower():
     """Every case in which the fastest other implementation is faster by more than the spread."""
     rows, cases, sources = [], 0, []
-    for file in ("layer_norm_peers.json", "layer_norm_sweep.json"):
-        document = load_norms(RESULTS / "nvidia-h200" / file)
-        sources.append(f"`{file}`, commit {document['commit'][:10]}"
-                       + (f" ({document['earlier']})" if document["earlier"] else ""))
+    for file in ("layer_norm_peers", "layer_norm_sweep"):
+        document, earlier = load_norms(file)
+        sources.append(f"`{file}.json`, commit {document['commit'][:10]}{earlier}")
         for row in document["rows"]:
             ours, other = row["us"].get("lamina"), fastest_other_norm(row)
             if not ours or not other:

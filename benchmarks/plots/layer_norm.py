@@ -10,6 +10,7 @@ operand read once, every result written once); "copy" is the fastest copy of as 
 where matplotlib is installed.
 """
 import argparse
+import json
 import math
 import pathlib
 import sys
@@ -20,7 +21,7 @@ from canvas import Canvas
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from norm_results import load_norms
+from norm_results import add_earlier
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; grey is for what is no implementation.
 COLORS = {"Lamina": "#d55e00", "torch.compile": "#0072b2", "Triton": "#009e73", "PyTorch eager": "#cc79a7",
@@ -166,7 +167,8 @@ def draw_caption(canvas, document, dtype, rows):
     lines = (f"{machine['gpu']}, {rows} rows, {dtype}, operands not in cache, device time, median of "
              f"{document['rows'][0]['copy']['replays']} replays.",
              f"PyTorch {machine['torch']}, driver {machine['driver']}, {document['date']}, "
-             f"commit {document['commit'][:10]}: {document['command'].split(' ')[1]}. {document['earlier']}")
+             f"commit {document['commit'][:10]}: {document['command'].split(' ')[1]}"
+             + (f" ({document['earlier'].replace('`', '')})" if document.get("earlier") else ""))
     for i, line in enumerate(lines):
         canvas.text(16, canvas.height - 28 + 16 * i, line, size=10.5, color=FAINT)
 
@@ -208,7 +210,10 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs" / "kernels")
     parser.add_argument("--rows", type=int, default=4096)
     args = parser.parse_args()
-    document = load_norms(args.result)
+    document = json.loads(args.result.read_text(encoding="utf-8"))
+    before = args.result.with_name(f"{args.result.stem}_earlier.json")
+    if before.exists():
+        document["earlier"] = add_earlier(document, json.loads(before.read_text(encoding="utf-8")), before.name)
     for dtype in dtypes_of(document, args.rows):
         pictures = {
             "bandwidth": draw_bandwidth(document, dtype, ("forward", "forward_backward"), args.rows),

@@ -145,6 +145,16 @@ class Readme(unittest.TestCase):
         cell = "**8.0** / 9.0 torch.compile"
         self.assertIn(f"| bf16 8192 x 768 | {cell} | {cell} | {cell} | 95% |", text)
 
+    def test_an_implementation_that_is_missing_has_the_time_of_an_earlier_run(self):
+        now, earlier = (document([measured("forward", 768, 8.0, others, rows=8192)])
+                        for others in ({"eager": timing(20.0)}, {"eager": timing(5.0), "liger": timing(9.0)}))
+        now["unavailable"] = {"liger": "No module", "quack": "No module"}
+        earlier |= {"implementations": {"eager": "", "liger": ""}, "commit": "1" * 40}
+        with mock.patch.object(readme, "load", side_effect=lambda name: earlier if "earlier" in name else now):
+            text = readme.layer_norm()
+        self.assertIn("**8.0** / 9.0 Liger", text)
+        self.assertIn("(liger: `layer_norm_peers_earlier.json`, commit 1111111111)", text)
+
     def test_lists_what_is_slower_than_the_fastest_other_beyond_the_spread(self):
         def beside(op, ours, theirs):
             return measured(op, 768, ours, {"eager": timing(2 * ours), "triton": {**timing(theirs), "p80": theirs + 0.5}})
