@@ -133,7 +133,8 @@ __device__ __forceinline__ void dropout_factors(const DropMask& mask, const Chun
   for (int i = 0; i < kQuad; i += 2) {
     float pair[] = {1.0F, 1.0F};
     if constexpr (kDropout) {
-      mask.apply(pair, attention_mask_element(row.head, row.t, col + i, chunk.time));
+      const std::uint64_t first = attention_mask_element(row.head, row.t, col + i, chunk.time);
+      mask.apply(pair, mask.kept<2>(mask.offset(), first));
     }
     factors[i] = pair[0];
     factors[i + 1] = pair[1];

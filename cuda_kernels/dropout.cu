@@ -30,7 +30,8 @@ struct DropoutBody {
   __device__ void apply(const Row& row, std::int64_t col, int count) const {
     float values[kWidth];
     load_values(row.x + col, count, values);
-    mask.apply(values, row.first + static_cast<std::uint64_t>(col));
+    const std::uint64_t first = row.first + static_cast<std::uint64_t>(col);
+    mask.apply(values, mask.kept<kWidth>(mask.offset(), first));
     write_values(row.y + col, count, values, accumulate);
   }
 };

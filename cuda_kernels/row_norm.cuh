@@ -114,21 +114,37 @@ class Parameters {
   Pack<W, kPiece> pieces_[kPieces];
 };
 
-/// residual + dropout(x), rounded to S.
+/// residual + dropout(x), rounded to S; `kept` are mask.kept() of the elements.
 template <class S, class T, int kWidth>
 __device__ __forceinline__ Pack<S, kWidth> add_residual(const Pack<T, kWidth>& x,
                                                         const Pack<S, kWidth>& residual,
-                                                        const DropMask& mask,
-                                                        std::int64_t element) {
+                                                        const DropMask& mask, unsigned kept) {
   float sum[kWidth];
   float added[kWidth];
   device::to_floats(residual, sum);
   device::to_floats(x, added);
-  if (mask.threshold != 0) mask.apply(added, static_cast<std::uint64_t>(element));
+  if (mask.drops()) mask.apply(added, kept);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i)
     sum[i] += added[i];
   return device::from_floats<S>(sum);
+}
+
+/// mask.kept() of kPacks packs, from the lowest bits on; the first begins with element `first` of
+/// the operand, the others lie `pitch` apart. Zeros where nothing is dropped.
+template <int kWidth, int kPacks = 1>
+__device__ __forceinline__ unsigned kept_elements(const DropMask& mask, std::int64_t first,
+                                                  int pitch = 0) {
+  static_assert(kWidth * kPacks <= 32);
+  unsigned kept = 0;
+  if (mask.drops()) {
+    const std::uint64_t offset = mask.offset();
+#pragma unroll 1  // more at once would take registers from what is on its way
+    for (int p = 0; p < kPacks; ++p)
+      kept |= mask.kept<kWidth>(offset, static_cast<std::uint64_t>(first + p * pitch))
+              << (p * kWidth);
+  }
+  return kept;
 }
 
 /// Sum of a pack by halves: short chains of dependent additions.

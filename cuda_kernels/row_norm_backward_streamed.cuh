@@ -63,8 +63,8 @@ template <class T, int kWidth>
 __device__ __forceinline__ void write_dx_drop(const LayerNormBackward& args, const DropMask& mask,
                                               std::int64_t row, int col, float (&values)[kWidth]) {
   if (args.dx_drop.data == nullptr) return;
-  if (mask.threshold != 0) {
-    mask.apply(values, static_cast<std::uint64_t>(row * args.x.cols + col));
+  if (mask.drops()) {
+    mask.apply(values, kept_elements<kWidth>(mask, row * args.x.cols + col));
   }
   device::store_pack(row_of<T>(args.dx_drop, row) + col, device::from_floats<T>(values));
 }

@@ -79,40 +79,47 @@ __global__ void __launch_bounds__(kWide ? kWideThreads : kMaxThreads,
   const int pitch = threads.count * kWidth;                         // columns to the next
   const X* const x = row_of<const X>(args.x, row) + own;
   const S* const residual = row_of<const S>(args.residual, row) + own;
-  const auto guess = [&] {
-    return guess_mean<kNorm, T, S, kResidual, kWidth>(args, mask, row, cols > 0);
-  };
+  // Of a long row of f32, which a multiprocessor has alone, threads add up the first packs while
+  // the others are on their way: there the guess comes first.
+  constexpr bool kGuessesFirst = !kResidual && kWidth == 4 && kPacks * kWidth > 16;
   float center = 0.0F;
-  if constexpr (!kResidual) center = guess();
+  if constexpr (kGuessesFirst) {
+    center = guess_mean<kNorm, T, S, kResidual, kWidth>(args, mask, row, cols > 0);
+  }
   Pack<X, kWidth> loaded[kPacks];
   Pack<S, kWidth> added[kResidual ? kPacks : 1];
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const bool is_in_row = threads.column<kWidth>(p) < cols;
-    loaded[p] = device::load_pack_if<kWidth, Keep::streamed>(x + p * pitch, is_in_row);
+    loaded[p] = device::load_pack_if<kWidth, Keep::in_order>(x + p * pitch, is_in_row);
     if constexpr (kResidual) {
-      added[p] = device::load_pack_if<kWidth, Keep::streamed>(residual + p * pitch, is_in_row);
+      added[p] = device::load_pack_if<kWidth, Keep::in_order>(residual + p * pitch, is_in_row);
     }
   }
 
+  float held[kPacks][kWidth];  // then x - center; zeros beyond the row
   if constexpr (kResidual) {
-    center = guess();  // after the loads that the row waits for
-    // sum may be written over residual, whose first elements all read
-    if (args.sum.data == args.residual.data) row_sum.synchronise();
+    // While the loads are on their way.
+    const unsigned kept = kept_elements<kWidth, kPacks>(mask, row * args.x.cols + own, pitch);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const auto sum = add_residual(loaded[p], added[p], mask, kept >> (p * kWidth));
+      const bool is_in_row = threads.column<kWidth>(p) < cols;
+      device::store_pack_if(row_of<S>(args.sum, row) + own + p * pitch, sum, is_in_row);
+      device::to_floats(sum, held[p]);
+    }
+  } else {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      device::to_floats(loaded[p], held[p]);
   }
-  float held[kPacks][kWidth];  // x - center; zeros beyond the row
+  if constexpr (kNorm == Norm::layer && !kGuessesFirst) {
+    center = guess_mean(row_sum, held, pitch, cols);
+  }
   float sums[2] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    const int col = threads.column<kWidth>(p);
-    if constexpr (kResidual) {
-      const auto sum = add_residual(loaded[p], added[p], mask, row * args.x.cols + col);
-      device::store_pack_if(row_of<S>(args.sum, row) + own + p * pitch, sum, col < cols);
-      device::to_floats(sum, held[p]);
-    } else {
-      device::to_floats(loaded[p], held[p]);
-    }
-    add_moments<kNorm>(held[p], col < cols ? center : 0.0F, sums);
+    add_moments<kNorm>(held[p], threads.column<kWidth>(p) < cols ? center : 0.0F, sums);
   }
   row_sum.reduce(sums);
   Moments moments(center, sums, scalars.inverse);
@@ -132,7 +139,7 @@ __global__ void __launch_bounds__(kWide ? kWideThreads : kMaxThreads,
     for (int p = 0; p < kPacks; ++p) {
       const bool is_in_row = threads.column<kWidth>(p) < cols;
       const auto again =
-          device::load_pack_if<kWidth, Keep::streamed>(source + p * pitch, is_in_row);
+          device::load_pack_if<kWidth, Keep::in_order>(source + p * pitch, is_in_row);
       device::to_floats(again, held[p]);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)
@@ -191,8 +198,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     float values[kWidth];
     const auto x = device::load_pack<kWidth>(row_of<const X>(args.x, row) + col);
     if constexpr (kResidual) {
-      const auto sum =
-          add_residual(x, device::load_pack<kWidth>(guess + col), mask, row * args.x.cols + col);
+      const unsigned kept = kept_elements<kWidth>(mask, row * args.x.cols + col);
+      const auto sum = add_residual(x, device::load_pack<kWidth>(guess + col), mask, kept);
       device::store_pack(row_of<S>(args.sum, row) + col, sum);
       device::to_floats(sum, values);
     } else {
@@ -263,10 +270,8 @@ ForwardKernel forward_kernel(const RowPolicy& policy, bool has_vectors) {
   }
   switch (policy.variant) {
     case RowVariant::held:
-      if constexpr (!kResidual) {
-        if (policy == tuning::kWideHeld) {
-          return forward<T, S, W, kNorm, false, kVector, tuning::kWideHeld.packs, true>;
-        }
+      if (policy == tuning::kWideHeld) {
+        return forward<T, S, W, kNorm, kResidual, kVector, tuning::kWideHeld.packs, true>;
       }
       return with_elements.template operator()<kVector, 4, 8, 12, 16, 24, 32>();
     case RowVariant::cluster:

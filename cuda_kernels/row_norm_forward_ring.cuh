@@ -97,13 +97,17 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     if (row < rows) {
       if (is_in_place) row_sum.synchronise();  // all have the guess of the row
       guess = guess_of(row + step);
+      unsigned kept = 0;
+      if constexpr (kResidual) {
+        kept = kept_elements<kWidth, kPacks>(mask, row * args.x.cols + own, threads.count * kWidth);
+      }
       wait_for_stage(scalars.stages - 1);
       if constexpr (kResidual) {
 #pragma unroll
         for (int p = 0; p < kPacks; ++p) {
           const int col = threads.column<kWidth>(p);
-          const auto sum = add_residual(staged_branch(stage)[p], staged_x(stage)[p], mask,
-                                        row * args.x.cols + col);
+          const auto sum =
+              add_residual(staged_branch(stage)[p], staged_x(stage)[p], mask, kept >> (p * kWidth));
           staged_x(stage).own[p * kMaxThreads] = sum;
           device::store_pack_if(row_of<S>(args.sum, row) + col, sum, col < cols);
         }
@@ -209,7 +213,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       auto pack = device::load_pack<kWidth>(stream + col);
       if constexpr (kResidual) {
         const auto x = device::load_pack<kWidth>(branch + col);
-        pack = add_residual(x, pack, mask, row * args.x.cols + col);
+        pack = add_residual(x, pack, mask, kept_elements<kWidth>(mask, row * args.x.cols + col));
         device::store_pack(row_of<S>(args.sum, row) + col, pack);
         device::store_pack(stream + col, pack);
       }

@@ -38,8 +38,8 @@ struct Moments {
 
   /// True when the center was so far from the mean that the variance has lost digits: its rounding
   /// error is up to 1 + 3 offset^2 / variance times that of a sum around the mean. With the mean of
-  /// four normal elements as the center it is one row in 60 million, with one (misaligned) in 214.
-  __device__ __forceinline__ bool is_inexact() const { return offset * offset > 8.0F * variance; }
+  /// eight normal elements as the center it is one row in 16,000, with four one in 214.
+  __device__ __forceinline__ bool is_inexact() const { return offset * offset > 2.0F * variance; }
 
   __device__ __forceinline__ float rstd(float eps) const { return rsqrtf(variance + eps); }
 };
@@ -54,7 +54,7 @@ __device__ __forceinline__ Pack<S, kWidth> elements_at(const LayerNorm& args, co
         device::load_pack_if<kWidth, Keep::streamed>(row_of<const T>(args.x, row) + col, is_there);
     const auto residual = device::load_pack_if<kWidth, Keep::streamed>(
         row_of<const S>(args.residual, row) + col, is_there);
-    return add_residual(x, residual, mask, row * args.x.cols + col);
+    return add_residual(x, residual, mask, kept_elements<kWidth>(mask, row * args.x.cols + col));
   } else {
     return device::load_pack_if<kWidth, Keep::streamed>(row_of<const S>(args.x, row) + col,
                                                         is_there);
@@ -82,6 +82,23 @@ __device__ __forceinline__ float guess_mean(const LayerNorm& args, const DropMas
     }
   }
   return sum * (1.0F / kWidth);
+}
+
+/// The same, of up to 8 elements that the first thread of the row holds. `pitch` columns lie
+/// between its packs; the row has `cols`.
+template <int kWidth, int kPacks>
+__device__ __forceinline__ float guess_mean(RowSum<RowReach::block>& row_sum,
+                                            const float (&held)[kPacks][kWidth], int pitch,
+                                            int cols) {
+  constexpr int kUsed = std::min(kPacks, std::max(1, 8 / kWidth));
+  float sum = pairwise_sum(held[0]);
+  int packs = 1;
+#pragma unroll
+  for (int p = 1; p < kUsed; ++p) {
+    sum += pairwise_sum(held[p]);  // zeros beyond the row
+    if (p * pitch < cols) ++packs;
+  }
+  return row_sum.first(__fdividef(sum, static_cast<float>(packs * kWidth)));
 }
 
 /// Adds a pack to the sums of x - center and of its square; `values` become x - center.

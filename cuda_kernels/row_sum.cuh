@@ -161,6 +161,17 @@ class RowSum {
     }
   }
 
+  /// What the first thread of the row has, in all of its threads. Not for clusters.
+  __device__ __forceinline__ float first(float value) {
+    static_assert(!kCluster);
+    if (warps_ <= 1) return __shfl_sync(device::kFullWarp, value, 0, static_cast<int>(blockDim.x));
+    float& shared = scratch_.sums[slot_][0][0][first_sum()];
+    if (threadIdx.x == 0) shared = value;
+    __syncthreads();
+    slot_ ^= 1;
+    return shared;
+  }
+
   /// The same in two steps for clusters, with other work between them.
   __device__ __forceinline__ void begin(const float (&values)[2]) {
     const unsigned warp = threadIdx.x / device::kWarpSize;

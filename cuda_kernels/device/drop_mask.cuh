@@ -12,18 +12,28 @@ namespace lamina::device {
 
 struct DropMask {
   PhiloxKey key;
+  PhiloxRounds rounds;
   std::uint32_t threshold;  // drop_threshold() in the upper half
   float scale;
 
   DropMask(float p, PhiloxKey key)
-      : key(key), threshold(drop_threshold(p) << 16U), scale(static_cast<float>(keep_scale(p))) {}
+      : key(key),
+        rounds(key.seed),
+        threshold(drop_threshold(p) << 16U),
+        scale(static_cast<float>(keep_scale(p))) {}
 
-  /// Drops or scales elements first ... first + kWidth - 1; first is a multiple of kWidth. Draws
-  /// one block. A dropped element is not multiplied: 0 * infinity would be NaN.
+  /// False where nothing is dropped.
+  __device__ __forceinline__ bool drops() const { return threshold != 0; }
+
+  /// Of the region, for kept(); may read memory.
+  __device__ __forceinline__ std::uint64_t offset() const { return key.region().offset; }
+
+  /// Which of elements first ... first + kWidth - 1 are kept, the first in the lowest bit; first is
+  /// a multiple of kWidth. Draws one block.
   template <int kWidth>
-  __device__ __forceinline__ void apply(float (&values)[kWidth], std::uint64_t first) const {
+  __device__ __forceinline__ unsigned kept(std::uint64_t offset, std::uint64_t first) const {
     static_assert(kWidth == 1 || kWidth == 2 || kWidth == 4 || kWidth == 8);
-    const PhiloxBlock block = philox_words(key.region(), first / 8);
+    const PhiloxBlock block = rounds.words(offset, first / 8);
     std::uint32_t words[] = {block.x, block.y, block.z, block.w};
     // Selections with constant indices keep the words in registers.
     if (kWidth <= 4 && first % 8 >= 4) {
@@ -32,16 +42,23 @@ struct DropMask {
     }
     if (kWidth <= 2 && first % 4 >= 2) words[0] = words[1];
     if (kWidth == 1 && first % 2 == 0) words[0] <<= 16U;
-    float factors[kWidth];  // on their own: without them a norm for sm_80 spills
+    unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       // In the upper half of a word, whatever the lower one holds: that cannot turn the comparison.
       const std::uint32_t number = kWidth > 1 && i % 2 == 0 ? words[i / 2] << 16U : words[i / 2];
-      factors[i] = number >= threshold ? scale : 0.0F;
+      if (number >= threshold) bits |= 1U << i;
     }
+    return bits;
+  }
+
+  /// Drops values or scales them, by the lowest bits of `kept`. A dropped one is not multiplied:
+  /// 0 * infinity would be NaN.
+  template <int kWidth>
+  __device__ __forceinline__ void apply(float (&values)[kWidth], unsigned kept) const {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      values[i] = factors[i] == 0.0F ? 0.0F : values[i] * factors[i];
+      values[i] = (kept >> i & 1U) != 0 ? values[i] * scale : 0.0F;
   }
 };
 

@@ -157,7 +157,7 @@ constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& probl
   constexpr int kHeld[] = {4, 8, 12, 16, 24, 32}, kSingle[] = {8};
   if (policy == kWideHeld) {
     const int room = policy.block_threads * policy.packs * problem.width();
-    return problem.has_vectors && !problem.has_residual && problem.cols <= room;
+    return problem.has_vectors && problem.cols <= room;
   }
   if (!detail::has_legal_shape(policy, problem)) return false;
   const int elements = policy.packs * problem.width();  // per thread and row

@@ -329,6 +329,27 @@ void check_many_elements(std::int64_t row_count, std::int64_t cols) {
 
 using CudaNormSpecial = CudaTest;
 
+/// The kernels guess the mean of a row by the first elements that its first thread reads. How far
+/// the guess may be off before the moments are taken again decides about the error.
+TEST_F(CudaNormSpecial, StaysAccurateForRowsWhoseMeanIsFarFromTheGuess) {
+  constexpr std::int64_t kRows = 3000;
+  constexpr double kMostDeviations = 4.0;
+  for (const std::int64_t cols : {64, 129, 768, 4096, 9001, 20000}) {
+    NormOperands on({.dtypes = {DType::f32, DType::f32}, .extent = {kRows, cols}});
+    Generator generator(12);
+    std::vector<double> values = normal_values(kRows * cols, generator);
+    const std::int64_t pack = cols % 4 == 0 ? 4 : 1;
+    const std::int64_t warp = 32 * pack;  // the first thread has every so manieth column, or fewer
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      const double row = static_cast<double>(at / cols) / static_cast<double>(kRows);
+      if (at % cols % warp < pack) values[i] = kMostDeviations * row;
+    }
+    on.set_x(values);
+    check_forward(on);
+  }
+}
+
 TEST_F(CudaNormSpecial, ReachesElementsBeyondTwoToThe32) {
   check_many_elements((std::int64_t{1} << 16) + 3, 65536);
   current_allocator(kCuda).trim();
