@@ -5,7 +5,8 @@ Usage: python3 benchmarks/training_step.py RESULT.json PROGRAM [--cases NAME...]
                                            [--peers [NAME...]] [--quick]
 
 PROGRAM is lamina-gpt. A step is forward, backward, clipping and AdamW, on random tokens. Variants of Lamina:
-graph (one CUDA graph per step), eager, and recompute (graph, with blocks that run again in the backward pass).
+graph (one CUDA graph per step) and eager; and in one graph recompute (blocks run again in the backward pass),
+recompute-norm-gelu (only these do), and logits-N (N rows of logits at a time; graph: as many as are 2^31 logits).
 A time is that between two points at which the host waits for the device, 1 or 5 steps apart, so it holds
 all host work; the result is the median of 60 of them with the 10th and 90th percentile. --peers adds PyTorch
 (benchmarks/peers/gpt_step.py; all variants, or those named), in turn with Lamina for each case.
@@ -23,7 +24,9 @@ import gpt_step
 from gpt_cases import CASES, MIN_STEPS, line_of, missing, result, write
 from gpt_training import output_of
 
-VARIANTS = {"graph": [], "eager": ["--eager"], "recompute": ["--recompute"]}
+VARIANTS = {"graph": [], "eager": ["--eager"], "recompute": ["--recompute"],
+            "recompute-norm-gelu": ["--recompute=norm,gelu"],
+            **{f"logits-{rows}": ["--logit-rows", str(rows)] for rows in (65536, 16384)}}
 SHORT_STEPS = ("toy", "gpt2_b4")  # a few ms: the host waits only every fifth step
 INTERVALS, QUICK_INTERVALS = 60, 10
 WARMUP = 20  # steps: plans of matrix products, the capture of the graph, clocks

@@ -79,9 +79,7 @@ __global__ void __launch_bounds__(kWide ? kWideThreads : kMaxThreads,
   const int pitch = threads.count * kWidth;                         // columns to the next
   const X* const x = row_of<const X>(args.x, row) + own;
   const S* const residual = row_of<const S>(args.residual, row) + own;
-  // Of a long row of f32, which a multiprocessor has alone, threads add up the first packs while
-  // the others are on their way: there the guess comes first.
-  constexpr bool kGuessesFirst = !kResidual && kWidth == 4 && kPacks * kWidth > 16;
+  constexpr bool kGuessesFirst = !kResidual && kGuessesFromFirstPack<kWidth, kPacks>;
   float center = 0.0F;
   if constexpr (kGuessesFirst) {
     center = guess_mean<kNorm, T, S, kResidual, kWidth>(args, mask, row, cols > 0);

@@ -84,13 +84,20 @@ __device__ __forceinline__ float guess_mean(const LayerNorm& args, const DropMas
   return sum * (1.0F / kWidth);
 }
 
+/// Of a long row of f32, which a multiprocessor has alone, threads add up the first packs while the
+/// others are on their way. So that no thread waits for another's guess, all read the first pack,
+/// before their own; with a residual, which takes longer, it is the guess too: the bits are alike.
+template <int kWidth, int kPacks>
+inline constexpr bool kGuessesFromFirstPack = kWidth == 4 && kPacks* kWidth > 16;
+
 /// The same, of up to 8 elements that the first thread of the row holds. `pitch` columns lie
 /// between its packs; the row has `cols`.
 template <int kWidth, int kPacks>
 __device__ __forceinline__ float guess_mean(RowSum<RowReach::block>& row_sum,
                                             const float (&held)[kPacks][kWidth], int pitch,
                                             int cols) {
-  constexpr int kUsed = std::min(kPacks, std::max(1, 8 / kWidth));
+  constexpr int kUsed =
+      kGuessesFromFirstPack<kWidth, kPacks> ? 1 : std::min(kPacks, std::max(1, 8 / kWidth));
   float sum = pairwise_sum(held[0]);
   int packs = 1;
 #pragma unroll

@@ -2,8 +2,7 @@
 // Policies of the row kernels, measured in
 //   NVIDIA H200, 2026-11-21, commit adf642d
 //   NVIDIA H200, 2026-11-21, commit a672d7824e
-//   NVIDIA H200, 2026-11-22, commit 066c1a51b8
-//   NVIDIA H200, 2026-11-22, commit 933cd7ed92
+//   NVIDIA H200, 2026-11-23, commit 4dfd6ecd6f
 // Written by benchmarks/kernels/layer_norm_sweep --header: run it again, do not edit. The
 // entry of a problem is the first of its types and operands with as many columns and rows.
 // Each was measured cold at its own number of columns; the narrower ones back to the entry
@@ -18,121 +17,119 @@ namespace lamina::kernels::tuning {
 // clang-format off
 // element bytes, stream bytes, has residual, has tail, columns and rows up to, policy
 inline constexpr TunedRow kForwardSm90[] = {
-    {2, 2, false, false, 256, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.65 us, 161 GB/s, 87 % of copy, rule 1.02x
-    {2, 2, false, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                // 256 rows: 1.76 us, 300 GB/s, 86 % of copy, the rule
-    {2, 2, false, false, 768, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.96 us, 403 GB/s, 81 % of copy, rule 1.12x
-    {2, 2, false, false, 4096, 512, {RowVariant::held, 2, 256, 1, 0, 0}},               // 256 rows: 3.04 us, 1385 GB/s, 78 % of copy, rule 1.14x
-    {2, 2, false, false, 12288, 512, {RowVariant::held, 3, 512, 1, 0, 0}},              // 256 rows: 5.63 us, 2244 GB/s, 81 % of copy, rule 1.05x
-    {2, 2, false, false, 16384, 512, {RowVariant::held, 4, 512, 1, 0, 0}},              // 256 rows: 7.13 us, 2362 GB/s, 78 % of copy, the rule
-    {2, 2, false, false, 24576, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},          // 256 rows: 11.21 us, 2255 GB/s, 67 % of copy, rule 1.18x
-    {2, 2, false, false, 32768, 512, {RowVariant::cluster, 4, 512, 2, 3, 1}},           // 256 rows: 13.41 us, 2512 GB/s, 69 % of copy, rule 1.24x
+    {2, 2, false, false, 256, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.65 us, 161 GB/s, 85 % of copy, rule 1.02x
+    {2, 2, false, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                // 256 rows: 1.82 us, 291 GB/s, 82 % of copy, the rule
+    {2, 2, false, false, 768, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.95 us, 405 GB/s, 81 % of copy, rule 1.16x
+    {2, 2, false, false, 1280, 512, {RowVariant::held, 1, 512, 1, 0, 0}},               // 256 rows: 2.18 us, 605 GB/s, 75 % of copy, rule 1.21x
+    {2, 2, false, false, 4096, 512, {RowVariant::held, 2, 512, 1, 0, 0}},               // 256 rows: 3.11 us, 1356 GB/s, 76 % of copy, rule 1.11x
+    {2, 2, false, false, 12288, 512, {RowVariant::held, 3, 512, 1, 0, 0}},              // 256 rows: 5.82 us, 2169 GB/s, 78 % of copy, rule 1.02x
+    {2, 2, false, false, 16384, 512, {RowVariant::held, 4, 512, 1, 0, 0}},              // 256 rows: 7.16 us, 2354 GB/s, 77 % of copy, the rule
+    {2, 2, false, false, 24576, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},          // 256 rows: 11.20 us, 2256 GB/s, 68 % of copy, rule 1.18x
+    {2, 2, false, false, 32768, 512, {RowVariant::cluster, 4, 512, 2, 3, 1}},           // 256 rows: 13.35 us, 2523 GB/s, 69 % of copy, rule 1.24x
     {2, 2, false, false, 65536, 512, {RowVariant::cluster, 4, 512, 4, 3, 1}},           // 256 rows: 24.94 us, 2701 GB/s, 72 % of copy, the rule
-    {2, 2, false, false, 128, 8192, {RowVariant::held, 1, 128, 1, 0, 0}},               // 4096 rows: 2.02 us, 1053 GB/s, 91 % of copy, the rule
-    {2, 2, false, false, 256, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},               // 4096 rows: 2.56 us, 1655 GB/s, 93 % of copy, rule 1.13x
-    {2, 2, false, false, 384, 8192, {RowVariant::held, 3, 256, 1, 0, 0}},               // 4096 rows: 3.19 us, 1984 GB/s, 91 % of copy, rule 1.08x
-    {2, 2, false, false, 512, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},               // 4096 rows: 3.63 us, 2320 GB/s, 94 % of copy, rule 1.04x
-    {2, 2, false, false, 768, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},               // 4096 rows: 4.62 us, 2728 GB/s, 98 % of copy, rule 1.08x
-    {2, 2, false, false, 1024, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 5.78 us, 2910 GB/s, 96 % of copy, the rule
-    {2, 2, false, false, 1280, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},              // 4096 rows: 7.78 us, 2699 GB/s, 85 % of copy, rule 1.10x
-    {2, 2, false, false, 2560, 8192, {RowVariant::held, 4, 256, 1, 0, 0}},              // 4096 rows: 13.31 us, 3155 GB/s, 91 % of copy, rule 1.00x
-    {2, 2, false, false, 3072, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},              // 4096 rows: 14.44 us, 3488 GB/s, 98 % of copy, rule 1.03x
-    {2, 2, false, false, 64, 16384, {RowVariant::held, 1, 128, 1, 0, 0}},               // 8192 rows: 1.99 us, 1085 GB/s, 92 % of copy, the rule
-    {2, 2, false, false, 256, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 3.68 us, 2296 GB/s, 93 % of copy, rule 1.17x
-    {2, 2, false, false, 384, 16384, {RowVariant::held, 3, 512, 1, 0, 0}},              // 8192 rows: 4.66 us, 2718 GB/s, 97 % of copy, rule 1.20x
-    {2, 2, false, false, 512, 16384, {RowVariant::held, 4, 64, 1, 0, 0}},               // 8192 rows: 5.78 us, 2916 GB/s, 96 % of copy, rule 1.10x
-    {2, 2, false, false, 768, 16384, {RowVariant::held, 3, 64, 1, 0, 0}},               // 8192 rows: 8.41 us, 3001 GB/s, 91 % of copy, rule 1.08x
-    {2, 2, false, false, 1024, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},             // 8192 rows: 10.90 us, 3083 GB/s, 84 % of copy, the rule
-    {2, 2, false, false, 1280, 16384, {RowVariant::held, 3, 128, 1, 0, 0}},             // 8192 rows: 13.49 us, 3114 GB/s, 90 % of copy, rule 1.11x
-    {2, 2, false, false, 1600, 16384, {RowVariant::held, 4, 512, 1, 0, 0}},             // 8192 rows: 16.14 us, 3253 GB/s, 91 % of copy, rule 1.00x
-    {2, 2, false, false, 128, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 131072 rows: 20.24 us, 3368 GB/s, 90 % of copy, rule 1.09x
-    {2, 2, false, false, 256, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 65536 rows: 19.52 us, 3465 GB/s, 93 % of copy, rule 1.12x
-    {2, 2, false, false, 384, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},           // 65536 rows: 27.78 us, 3642 GB/s, 96 % of copy, rule 1.15x
-    {2, 2, false, false, 512, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 32768 rows: 19.26 us, 3498 GB/s, 94 % of copy, rule 1.01x
-    {2, 2, false, false, 768, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},           // 32768 rows: 27.34 us, 3692 GB/s, 98 % of copy, rule 1.05x
-    {2, 2, false, false, 1024, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},           // 16384 rows: 19.15 us, 3512 GB/s, 95 % of copy, rule 1.00x
-    {2, 2, false, false, 1280, kAnyRows, {RowVariant::held, 3, 256, 1, 0, 0}},          // 16384 rows: 24.66 us, 3408 GB/s, 92 % of copy, rule 1.11x
-    {2, 2, false, false, 4096, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 4096 rows: 18.81 us, 3571 GB/s, 93 % of copy, the rule
-    {2, 2, false, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},         // 4096 rows: 69.29 us, 3875 GB/s, 93 % of copy, the rule
-    {2, 2, false, false, 24576, kAnyRows, {RowVariant::streamed, 0, 512, 1, 0, 0}},     // 2048 rows: 60.93 us, 3306 GB/s, 80 % of copy, rule 1.21x
-    {2, 2, false, false, 32768, kAnyRows, {RowVariant::held, 4, 1024, 1, 0, 0}},        // 2048 rows: 75.84 us, 3541 GB/s, 85 % of copy, rule 1.21x
+    {2, 2, false, false, 128, 8192, {RowVariant::held, 1, 128, 1, 0, 0}},               // 4096 rows: 2.01 us, 1062 GB/s, 91 % of copy, the rule
+    {2, 2, false, false, 512, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},               // 4096 rows: 3.59 us, 2348 GB/s, 93 % of copy, rule 1.04x
+    {2, 2, false, false, 768, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},               // 4096 rows: 4.57 us, 2764 GB/s, 98 % of copy, rule 1.07x
+    {2, 2, false, false, 1024, 8192, {RowVariant::held, 4, 64, 1, 0, 0}},               // 4096 rows: 5.69 us, 2953 GB/s, 96 % of copy, rule 1.00x
+    {2, 2, false, false, 1280, 8192, {RowVariant::held, 3, 512, 1, 0, 0}},              // 4096 rows: 7.72 us, 2720 GB/s, 85 % of copy, rule 1.11x
+    {2, 2, false, false, 2560, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 13.10 us, 3206 GB/s, 92 % of copy, the rule
+    {2, 2, false, false, 3072, 8192, {RowVariant::held, 3, 256, 1, 0, 0}},              // 4096 rows: 14.41 us, 3496 GB/s, 98 % of copy, rule 1.02x
+    {2, 2, false, false, 64, 16384, {RowVariant::held, 1, 256, 1, 0, 0}},               // 8192 rows: 1.97 us, 1099 GB/s, 92 % of copy, rule 1.00x
+    {2, 2, false, false, 256, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 3.57 us, 2369 GB/s, 95 % of copy, rule 1.15x
+    {2, 2, false, false, 384, 16384, {RowVariant::held, 3, 512, 1, 0, 0}},              // 8192 rows: 4.61 us, 2743 GB/s, 99 % of copy, rule 1.16x
+    {2, 2, false, false, 512, 16384, {RowVariant::held, 4, 512, 1, 0, 0}},              // 8192 rows: 5.91 us, 2850 GB/s, 93 % of copy, rule 1.03x
+    {2, 2, false, false, 768, 16384, {RowVariant::held, 3, 64, 1, 0, 0}},               // 8192 rows: 8.11 us, 3110 GB/s, 93 % of copy, rule 1.09x
+    {2, 2, false, false, 1024, 16384, {RowVariant::held, 4, 64, 1, 0, 0}},              // 8192 rows: 10.67 us, 3152 GB/s, 86 % of copy, rule 1.00x
+    {2, 2, false, false, 1280, 16384, {RowVariant::held, 3, 64, 1, 0, 0}},              // 8192 rows: 13.20 us, 3183 GB/s, 91 % of copy, rule 1.11x
+    {2, 2, false, false, 1600, 16384, {RowVariant::held, 4, 512, 1, 0, 0}},             // 8192 rows: 15.83 us, 3317 GB/s, 92 % of copy, rule 1.00x
+    {2, 2, false, false, 256, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 65536 rows: 18.53 us, 3651 GB/s, 97 % of copy, rule 1.16x
+    {2, 2, false, false, 384, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},           // 65536 rows: 26.41 us, 3831 GB/s, 100 % of copy, rule 1.12x
+    {2, 2, false, false, 512, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 32768 rows: 18.56 us, 3629 GB/s, 97 % of copy, the rule
+    {2, 2, false, false, 768, kAnyRows, {RowVariant::held, 3, 64, 1, 0, 0}},            // 32768 rows: 26.20 us, 3852 GB/s, 101 % of copy, rule 1.07x
+    {2, 2, false, false, 1024, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 16384 rows: 18.40 us, 3654 GB/s, 97 % of copy, the rule
+    {2, 2, false, false, 1280, kAnyRows, {RowVariant::held, 3, 512, 1, 0, 0}},          // 16384 rows: 24.24 us, 3467 GB/s, 93 % of copy, rule 1.11x
+    {2, 2, false, false, 4096, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 4096 rows: 18.63 us, 3605 GB/s, 93 % of copy, the rule
+    {2, 2, false, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},         // 4096 rows: 67.81 us, 3960 GB/s, 95 % of copy, the rule
+    {2, 2, false, false, 24576, kAnyRows, {RowVariant::streamed, 0, 512, 1, 0, 0}},     // 2048 rows: 60.84 us, 3311 GB/s, 80 % of copy, rule 1.20x
+    {2, 2, false, false, 32768, kAnyRows, {RowVariant::held, 4, 1024, 1, 0, 0}},        // 2048 rows: 74.04 us, 3627 GB/s, 87 % of copy, rule 1.25x
     {2, 2, false, false, 49152, kAnyRows, {RowVariant::ring, 0, 512, 1, 2, 1}},         // 2048 rows: 135.23 us, 2979 GB/s, 71 % of copy, the rule
     {2, 2, false, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 1}},      // 2048 rows: 160.37 us, 3349 GB/s, 80 % of copy, the rule
-    {2, 2, true, false, 256, 512, {RowVariant::held, 1, 128, 1, 0, 0}},                 // 256 rows: 1.89 us, 280 GB/s, 80 % of copy, the rule
-    {2, 2, true, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                 // 256 rows: 2.06 us, 511 GB/s, 80 % of copy, the rule
-    {2, 2, true, false, 2560, 512, {RowVariant::held, 1, 512, 1, 0, 0}},                // 256 rows: 3.35 us, 1571 GB/s, 79 % of copy, rule 1.03x
-    {2, 2, true, false, 4096, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 3.94 us, 2133 GB/s, 86 % of copy, rule 1.06x
-    {2, 2, true, false, 5120, 512, {RowVariant::held, 3, 256, 1, 0, 0}},                // 256 rows: 4.58 us, 2296 GB/s, 89 % of copy, rule 1.02x
-    {2, 2, true, false, 6144, 512, {RowVariant::held, 2, 512, 1, 0, 0}},                // 256 rows: 5.19 us, 2429 GB/s, 88 % of copy, rule 1.13x
-    {2, 2, true, false, 10240, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 7.89 us, 2662 GB/s, 84 % of copy, the rule
-    {2, 2, true, false, 32768, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},           // 256 rows: 22.05 us, 3050 GB/s, 82 % of copy, rule 1.03x
+    {2, 2, true, false, 256, 512, {RowVariant::held, 1, 128, 1, 0, 0}},                 // 256 rows: 1.81 us, 291 GB/s, 82 % of copy, the rule
+    {2, 2, true, false, 512, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                 // 256 rows: 1.98 us, 532 GB/s, 82 % of copy, the rule
+    {2, 2, true, false, 768, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                 // 256 rows: 2.13 us, 739 GB/s, 79 % of copy, rule 1.05x
+    {2, 2, true, false, 1024, 512, {RowVariant::held, 4, 128, 1, 0, 0}},                // 256 rows: 2.39 us, 881 GB/s, 76 % of copy, the rule
+    {2, 2, true, false, 4096, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 3.93 us, 2138 GB/s, 85 % of copy, rule 1.00x
+    {2, 2, true, false, 5120, 512, {RowVariant::held, 3, 256, 1, 0, 0}},                // 256 rows: 4.48 us, 2347 GB/s, 90 % of copy, rule 1.02x
+    {2, 2, true, false, 6144, 512, {RowVariant::held, 4, 512, 1, 0, 0}},                // 256 rows: 5.04 us, 2504 GB/s, 90 % of copy, rule 1.00x
+    {2, 2, true, false, 10240, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 7.89 us, 2662 GB/s, 83 % of copy, rule 1.00x
+    {2, 2, true, false, 32768, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},           // 256 rows: 21.94 us, 3065 GB/s, 82 % of copy, rule 1.03x
     {2, 2, true, false, 65536, 512, {RowVariant::cluster, 4, 512, 4, 3, 1}},            // 256 rows: 41.40 us, 3248 GB/s, 85 % of copy, the rule
-    {2, 2, true, false, 64, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},                 // 4096 rows: 2.14 us, 995 GB/s, 86 % of copy, rule 1.04x
-    {2, 2, true, false, 128, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},                // 4096 rows: 2.73 us, 1549 GB/s, 87 % of copy, rule 1.03x
-    {2, 2, true, false, 512, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},                // 4096 rows: 5.53 us, 3040 GB/s, 101 % of copy, rule 1.00x
-    {2, 2, true, false, 768, 8192, {RowVariant::held, 1, 512, 1, 0, 0}},                // 4096 rows: 8.19 us, 3076 GB/s, 94 % of copy, rule 1.04x
-    {2, 2, true, false, 3072, 8192, {RowVariant::held, 2, 512, 1, 0, 0}},               // 4096 rows: 26.77 us, 3763 GB/s, 100 % of copy, rule 1.01x
-    {2, 2, true, false, 64, kAnyRows, {RowVariant::held, 1, 256, 1, 0, 0}},             // 262144 rows: 36.39 us, 3746 GB/s, 98 % of copy, rule 1.01x
-    {2, 2, true, false, 256, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},            // 65536 rows: 36.40 us, 3702 GB/s, 97 % of copy, rule 1.02x
-    {2, 2, true, false, 768, kAnyRows, {RowVariant::held, 3, 64, 1, 0, 0}},             // 32768 rows: 52.40 us, 3847 GB/s, 100 % of copy, rule 1.01x
-    {2, 2, true, false, 1024, kAnyRows, {RowVariant::held, 2, 256, 1, 0, 0}},           // 16384 rows: 35.71 us, 3762 GB/s, 99 % of copy, rule 1.01x
-    {2, 2, true, false, 1280, kAnyRows, {RowVariant::held, 3, 64, 1, 0, 0}},            // 16384 rows: 43.58 us, 3853 GB/s, 101 % of copy, rule 1.04x
-    {2, 2, true, false, 2048, kAnyRows, {RowVariant::held, 1, 512, 1, 0, 0}},           // 8192 rows: 34.86 us, 3853 GB/s, 95 % of copy, rule 1.01x
-    {2, 2, true, false, 4096, kAnyRows, {RowVariant::held, 2, 256, 1, 0, 0}},           // 4096 rows: 35.17 us, 3818 GB/s, 94 % of copy, rule 1.00x
-    {2, 2, true, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 132.06 us, 4066 GB/s, 97 % of copy, the rule
-    {2, 2, true, false, 20480, kAnyRows, {RowVariant::cluster, 2, 512, 4, 3, 2}},       // 2048 rows: 94.63 us, 3547 GB/s, 85 % of copy, rule 1.09x
-    {2, 2, true, false, 32768, kAnyRows, {RowVariant::cluster, 4, 512, 2, 3, 1}},       // 2048 rows: 142.48 us, 3769 GB/s, 90 % of copy, the rule
+    {2, 2, true, false, 128, 8192, {RowVariant::held, 1, 512, 1, 0, 0}},                // 4096 rows: 2.60 us, 1625 GB/s, 91 % of copy, rule 1.05x
+    {2, 2, true, false, 512, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},                // 4096 rows: 5.57 us, 3020 GB/s, 99 % of copy, rule 1.06x
+    {2, 2, true, false, 768, 8192, {RowVariant::held, 1, 512, 1, 0, 0}},                // 4096 rows: 8.06 us, 3128 GB/s, 94 % of copy, rule 1.02x
+    {2, 2, true, false, 3072, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},               // 4096 rows: 26.24 us, 3838 GB/s, 101 % of copy, rule 1.02x
+    {2, 2, true, false, 64, 16384, {RowVariant::held, 1, 512, 1, 0, 0}},                // 8192 rows: 2.58 us, 1652 GB/s, 92 % of copy, rule 1.05x
+    {2, 2, true, false, 1600, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 27.18 us, 3860 GB/s, 101 % of copy, rule 1.02x
+    {2, 2, true, false, 128, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},            // 131072 rows: 34.81 us, 3886 GB/s, 101 % of copy, rule 1.01x
+    {2, 2, true, false, 512, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},            // 32768 rows: 34.38 us, 3911 GB/s, 102 % of copy, the rule
+    {2, 2, true, false, 3072, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},           // 8192 rows: 49.81 us, 4044 GB/s, 105 % of copy, rule 1.01x
+    {2, 2, true, false, 10240, kAnyRows, {RowVariant::held, 3, 512, 1, 0, 0}},          // 4096 rows: 82.27 us, 4080 GB/s, 97 % of copy, rule 1.00x
+    {2, 2, true, false, 16384, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 129.86 us, 4135 GB/s, 98 % of copy, the rule
+    {2, 2, true, false, 32768, kAnyRows, {RowVariant::held, 4, 1024, 1, 0, 0}},         // 2048 rows: 135.24 us, 3971 GB/s, 94 % of copy, rule 1.05x
     {2, 2, true, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 1}},       // 2048 rows: 284.16 us, 3780 GB/s, 89 % of copy, the rule
-    {4, 4, false, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.56 us, 169 GB/s, 91 % of copy, rule 1.03x
-    {4, 4, false, false, 256, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 1.68 us, 315 GB/s, 90 % of copy, rule 1.02x
-    {4, 4, false, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.82 us, 434 GB/s, 88 % of copy, rule 1.03x
-    {4, 4, false, false, 512, 512, {RowVariant::held, 4, 128, 1, 0, 0}},                // 256 rows: 1.94 us, 543 GB/s, 86 % of copy, the rule
-    {4, 4, false, false, 2048, 512, {RowVariant::held, 2, 256, 1, 0, 0}},               // 256 rows: 2.95 us, 1428 GB/s, 81 % of copy, rule 1.10x
-    {4, 4, false, false, 3072, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 3.57 us, 1769 GB/s, 82 % of copy, rule 1.08x
-    {4, 4, false, false, 4096, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 4.21 us, 2002 GB/s, 81 % of copy, rule 1.06x
-    {4, 4, false, false, 5120, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 4.92 us, 2142 GB/s, 83 % of copy, rule 1.02x
-    {4, 4, false, false, 8192, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 6.68 us, 2523 GB/s, 83 % of copy, rule 1.00x
-    {4, 4, false, false, 10240, 512, {RowVariant::held, 8, 512, 1, 0, 0}},              // 256 rows: 7.96 us, 2646 GB/s, 83 % of copy, the rule
-    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 4, 1}},           // 256 rows: 12.43 us, 2710 GB/s, 74 % of copy, rule 1.08x
-    {4, 4, false, false, 20480, 512, {RowVariant::cluster, 4, 512, 4, 3, 2}},           // 256 rows: 15.78 us, 2668 GB/s, 76 % of copy, rule 1.13x
-    {4, 4, false, false, 32768, 512, {RowVariant::cluster, 8, 512, 2, 3, 1}},           // 256 rows: 22.94 us, 2937 GB/s, 78 % of copy, the rule
+    {4, 4, false, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                // 256 rows: 1.59 us, 166 GB/s, 88 % of copy, rule 1.03x
+    {4, 4, false, false, 256, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 1.76 us, 300 GB/s, 85 % of copy, rule 1.01x
+    {4, 4, false, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                // 256 rows: 1.91 us, 414 GB/s, 83 % of copy, rule 1.04x
+    {4, 4, false, false, 512, 512, {RowVariant::held, 4, 128, 1, 0, 0}},                // 256 rows: 2.01 us, 524 GB/s, 81 % of copy, the rule
+    {4, 4, false, false, 2048, 512, {RowVariant::held, 2, 512, 1, 0, 0}},               // 256 rows: 3.07 us, 1374 GB/s, 77 % of copy, rule 1.29x
+    {4, 4, false, false, 3072, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 3.68 us, 1718 GB/s, 78 % of copy, rule 1.19x
+    {4, 4, false, false, 4096, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 4.28 us, 1966 GB/s, 78 % of copy, rule 1.02x
+    {4, 4, false, false, 5120, 512, {RowVariant::held, 3, 512, 1, 0, 0}},               // 256 rows: 5.06 us, 2081 GB/s, 79 % of copy, rule 1.06x
+    {4, 4, false, false, 6144, 512, {RowVariant::held, 4, 512, 1, 0, 0}},               // 256 rows: 5.58 us, 2264 GB/s, 81 % of copy, rule 1.20x
+    {4, 4, false, false, 10240, 512, {RowVariant::held, 8, 512, 1, 0, 0}},              // 256 rows: 8.20 us, 2566 GB/s, 80 % of copy, the rule
+    {4, 4, false, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 4, 1}},           // 256 rows: 12.42 us, 2713 GB/s, 74 % of copy, rule 1.08x
+    {4, 4, false, false, 20480, 512, {RowVariant::cluster, 4, 512, 4, 3, 2}},           // 256 rows: 15.77 us, 2670 GB/s, 76 % of copy, rule 1.13x
+    {4, 4, false, false, 32768, 512, {RowVariant::cluster, 8, 512, 2, 3, 1}},           // 256 rows: 23.10 us, 2916 GB/s, 78 % of copy, the rule
     {4, 4, false, false, 65536, 512, {RowVariant::cluster, 8, 512, 4, 3, 1}},           // 256 rows: 41.60 us, 3239 GB/s, 85 % of copy, the rule
-    {4, 4, false, false, 128, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},               // 4096 rows: 2.41 us, 1757 GB/s, 98 % of copy, rule 1.07x
-    {4, 4, false, false, 512, 8192, {RowVariant::held, 4, 256, 1, 0, 0}},               // 4096 rows: 5.55 us, 3029 GB/s, 100 % of copy, rule 1.00x
-    {4, 4, false, false, 1024, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},              // 4096 rows: 10.13 us, 3316 GB/s, 91 % of copy, rule 1.05x
-    {4, 4, false, false, 1600, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 14.42 us, 3638 GB/s, 101 % of copy, rule 1.04x
-    {4, 4, false, false, 64, 16384, {RowVariant::held, 2, 128, 1, 0, 0}},               // 8192 rows: 2.37 us, 1798 GB/s, 101 % of copy, rule 1.12x
-    {4, 4, false, false, 256, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},              // 8192 rows: 5.52 us, 3050 GB/s, 101 % of copy, rule 1.12x
-    {4, 4, false, false, 384, 16384, {RowVariant::held, 3, 128, 1, 0, 0}},              // 8192 rows: 8.13 us, 3102 GB/s, 94 % of copy, rule 1.03x
-    {4, 4, false, false, 512, 16384, {RowVariant::held, 6, 64, 1, 0, 0}},               // 8192 rows: 10.33 us, 3255 GB/s, 89 % of copy, rule 1.01x
-    {4, 4, false, false, 768, 16384, {RowVariant::held, 2, 256, 1, 0, 0}},              // 8192 rows: 14.28 us, 3530 GB/s, 99 % of copy, rule 1.03x
-    {4, 4, false, false, 768, kAnyRows, {RowVariant::held, 4, 64, 1, 0, 0}},            // 16384 rows: 26.61 us, 3788 GB/s, 101 % of copy, rule 1.02x
-    {4, 4, false, false, 1280, kAnyRows, {RowVariant::held, 3, 128, 1, 0, 0}},          // 8192 rows: 22.31 us, 3763 GB/s, 102 % of copy, rule 1.02x
-    {4, 4, false, false, 5120, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 42.65 us, 3936 GB/s, 96 % of copy, rule 1.00x
-    {4, 4, false, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},         // 4096 rows: 137.55 us, 3904 GB/s, 93 % of copy, the rule
-    {4, 4, false, false, 20480, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 2}},      // 2048 rows: 90.79 us, 3698 GB/s, 88 % of copy, rule 1.17x
-    {4, 4, false, false, 32768, kAnyRows, {RowVariant::cluster, 8, 512, 2, 3, 1}},      // 2048 rows: 142.47 us, 3770 GB/s, 89 % of copy, the rule
+    {4, 4, false, false, 128, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},               // 4096 rows: 2.43 us, 1738 GB/s, 97 % of copy, rule 1.09x
+    {4, 4, false, false, 384, 8192, {RowVariant::held, 3, 256, 1, 0, 0}},               // 4096 rows: 4.39 us, 2872 GB/s, 102 % of copy, rule 1.00x
+    {4, 4, false, false, 512, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},               // 4096 rows: 5.45 us, 3086 GB/s, 101 % of copy, the rule
+    {4, 4, false, false, 1024, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},              // 4096 rows: 9.65 us, 3481 GB/s, 96 % of copy, rule 1.15x
+    {4, 4, false, false, 1600, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},              // 4096 rows: 14.40 us, 3644 GB/s, 101 % of copy, rule 1.13x
+    {4, 4, false, false, 64, 16384, {RowVariant::held, 2, 128, 1, 0, 0}},               // 8192 rows: 2.41 us, 1767 GB/s, 98 % of copy, rule 1.14x
+    {4, 4, false, false, 256, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},              // 8192 rows: 5.50 us, 3062 GB/s, 100 % of copy, rule 1.08x
+    {4, 4, false, false, 384, 16384, {RowVariant::held, 3, 64, 1, 0, 0}},               // 8192 rows: 7.89 us, 3197 GB/s, 96 % of copy, rule 1.03x
+    {4, 4, false, false, 512, 16384, {RowVariant::held, 4, 64, 1, 0, 0}},               // 8192 rows: 10.32 us, 3258 GB/s, 89 % of copy, rule 1.01x
+    {4, 4, false, false, 768, 16384, {RowVariant::held, 2, 128, 1, 0, 0}},              // 8192 rows: 13.64 us, 3696 GB/s, 103 % of copy, rule 1.12x
+    {4, 4, false, false, 512, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},           // 16384 rows: 18.01 us, 3734 GB/s, 99 % of copy, the rule
+    {4, 4, false, false, 1024, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},          // 8192 rows: 17.45 us, 3849 GB/s, 99 % of copy, rule 1.09x
+    {4, 4, false, false, 1600, kAnyRows, {RowVariant::held, 4, 128, 1, 0, 0}},          // 8192 rows: 26.69 us, 3931 GB/s, 103 % of copy, rule 1.06x
+    {4, 4, false, false, 2560, kAnyRows, {RowVariant::held, 3, 256, 1, 0, 0}},          // 4096 rows: 22.00 us, 3815 GB/s, 102 % of copy, rule 1.06x
+    {4, 4, false, false, 5120, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},          // 4096 rows: 42.41 us, 3958 GB/s, 97 % of copy, rule 1.02x
+    {4, 4, false, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},         // 4096 rows: 133.20 us, 4032 GB/s, 95 % of copy, the rule
+    {4, 4, false, false, 20480, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 2}},      // 2048 rows: 93.82 us, 3578 GB/s, 85 % of copy, rule 1.13x
+    {4, 4, false, false, 32768, kAnyRows, {RowVariant::cluster, 8, 512, 2, 3, 1}},      // 2048 rows: 142.60 us, 3767 GB/s, 89 % of copy, the rule
     {4, 4, false, false, 65536, kAnyRows, {RowVariant::cluster, 8, 512, 4, 3, 1}},      // 2048 rows: 287.21 us, 3740 GB/s, 96 % of copy, the rule
-    {4, 4, true, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                 // 256 rows: 1.83 us, 288 GB/s, 83 % of copy, rule 1.01x
-    {4, 4, true, false, 256, 512, {RowVariant::held, 2, 128, 1, 0, 0}},                 // 256 rows: 2.00 us, 527 GB/s, 83 % of copy, the rule
-    {4, 4, true, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                 // 256 rows: 2.18 us, 723 GB/s, 78 % of copy, rule 1.05x
-    {4, 4, true, false, 1024, 512, {RowVariant::held, 1, 512, 1, 0, 0}},                // 256 rows: 2.93 us, 1433 GB/s, 82 % of copy, rule 1.22x
-    {4, 4, true, false, 2048, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 3.80 us, 2211 GB/s, 89 % of copy, rule 1.14x
-    {4, 4, true, false, 4096, 512, {RowVariant::held, 4, 512, 1, 0, 0}},                // 256 rows: 6.24 us, 2694 GB/s, 90 % of copy, rule 1.00x
-    {4, 4, true, false, 8192, 512, {RowVariant::cluster, 4, 512, 1, 3, 1}},             // 256 rows: 11.06 us, 3039 GB/s, 84 % of copy, rule 1.04x
-    {4, 4, true, false, 12288, 512, {RowVariant::streamed, 0, 512, 1, 0, 0}},           // 256 rows: 15.83 us, 3186 GB/s, 90 % of copy, rule 1.03x
-    {4, 4, true, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 3, 1}},            // 256 rows: 20.32 us, 3308 GB/s, 89 % of copy, rule 1.04x
-    {4, 4, true, false, 32768, 512, {RowVariant::cluster, 4, 512, 4, 3, 1}},            // 256 rows: 38.50 us, 3493 GB/s, 92 % of copy, rule 1.17x
+    {4, 4, true, false, 128, 512, {RowVariant::held, 1, 256, 1, 0, 0}},                 // 256 rows: 1.72 us, 306 GB/s, 86 % of copy, rule 1.01x
+    {4, 4, true, false, 384, 512, {RowVariant::held, 3, 128, 1, 0, 0}},                 // 256 rows: 2.03 us, 779 GB/s, 83 % of copy, rule 1.03x
+    {4, 4, true, false, 512, 512, {RowVariant::held, 4, 128, 1, 0, 0}},                 // 256 rows: 2.19 us, 960 GB/s, 83 % of copy, the rule
+    {4, 4, true, false, 1024, 512, {RowVariant::held, 2, 256, 1, 0, 0}},                // 256 rows: 2.79 us, 1509 GB/s, 85 % of copy, rule 1.21x
+    {4, 4, true, false, 6144, 512, {RowVariant::held, 3, 512, 1, 0, 0}},                // 256 rows: 8.71 us, 2896 GB/s, 87 % of copy, rule 1.05x
+    {4, 4, true, false, 8192, 512, {RowVariant::cluster, 4, 512, 1, 3, 1}},             // 256 rows: 11.10 us, 3030 GB/s, 83 % of copy, rule 1.06x
+    {4, 4, true, false, 16384, 512, {RowVariant::cluster, 4, 512, 2, 3, 1}},            // 256 rows: 20.06 us, 3352 GB/s, 89 % of copy, rule 1.12x
+    {4, 4, true, false, 32768, 512, {RowVariant::cluster, 4, 512, 4, 3, 1}},            // 256 rows: 38.52 us, 3491 GB/s, 91 % of copy, rule 1.22x
     {4, 4, true, false, 65536, 512, {RowVariant::cluster, 4, 512, 8, 3, 1}},            // 256 rows: 71.63 us, 3755 GB/s, 97 % of copy, rule 1.22x
-    {4, 4, true, false, 64, 8192, {RowVariant::held, 1, 512, 1, 0, 0}},                 // 4096 rows: 2.65 us, 1597 GB/s, 90 % of copy, rule 1.05x
-    {4, 4, true, false, 256, 8192, {RowVariant::held, 2, 256, 1, 0, 0}},                // 4096 rows: 5.49 us, 3064 GB/s, 102 % of copy, rule 1.00x
-    {4, 4, true, false, 512, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},                // 4096 rows: 9.55 us, 3518 GB/s, 97 % of copy, the rule
-    {4, 4, true, false, 1600, 8192, {RowVariant::held, 2, 512, 1, 0, 0}},               // 4096 rows: 27.49 us, 3817 GB/s, 101 % of copy, rule 1.03x
-    {4, 4, true, false, 512, kAnyRows, {RowVariant::held, 2, 64, 1, 0, 0}},             // 16384 rows: 35.25 us, 3811 GB/s, 100 % of copy, rule 1.01x
-    {4, 4, true, false, 2560, kAnyRows, {RowVariant::held, 2, 512, 1, 0, 0}},           // 4096 rows: 42.75 us, 3926 GB/s, 103 % of copy, rule 1.01x
-    {4, 4, true, false, 6144, kAnyRows, {RowVariant::held, 3, 512, 1, 0, 0}},           // 4096 rows: 99.74 us, 4038 GB/s, 96 % of copy, rule 1.01x
-    {4, 4, true, false, 12288, kAnyRows, {RowVariant::held, 6, 512, 1, 0, 0}},          // 4096 rows: 202.45 us, 3978 GB/s, 94 % of copy, rule 1.00x
-    {4, 4, true, false, 16384, kAnyRows, {RowVariant::held, 8, 512, 1, 0, 0}},          // 4096 rows: 268.33 us, 4002 GB/s, 102 % of copy, the rule
-    {4, 4, true, false, 32768, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 1}},       // 2048 rows: 275.28 us, 3902 GB/s, 92 % of copy, rule 1.24x
+    {4, 4, true, false, 128, 8192, {RowVariant::held, 2, 128, 1, 0, 0}},                // 4096 rows: 3.52 us, 2392 GB/s, 95 % of copy, rule 1.07x
+    {4, 4, true, false, 512, 8192, {RowVariant::held, 4, 128, 1, 0, 0}},                // 4096 rows: 9.79 us, 3433 GB/s, 94 % of copy, the rule
+    {4, 4, true, false, 1600, 8192, {RowVariant::held, 2, 512, 1, 0, 0}},               // 4096 rows: 26.90 us, 3900 GB/s, 102 % of copy, rule 1.08x
+    {4, 4, true, false, 128, 16384, {RowVariant::held, 3, 128, 1, 0, 0}},               // 8192 rows: 5.45 us, 3093 GB/s, 102 % of copy, rule 1.12x
+    {4, 4, true, false, 512, 16384, {RowVariant::held, 4, 128, 1, 0, 0}},               // 8192 rows: 18.05 us, 3722 GB/s, 99 % of copy, the rule
+    {4, 4, true, false, 768, 16384, {RowVariant::held, 2, 512, 1, 0, 0}},               // 8192 rows: 25.93 us, 3885 GB/s, 102 % of copy, rule 1.07x
+    {4, 4, true, false, 1024, kAnyRows, {RowVariant::held, 2, 128, 1, 0, 0}},           // 8192 rows: 33.75 us, 3979 GB/s, 98 % of copy, rule 1.09x
+    {4, 4, true, false, 6144, kAnyRows, {RowVariant::held, 3, 512, 1, 0, 0}},           // 4096 rows: 97.02 us, 4151 GB/s, 99 % of copy, rule 1.02x
+    {4, 4, true, false, 8192, kAnyRows, {RowVariant::held, 4, 512, 1, 0, 0}},           // 4096 rows: 128.95 us, 4164 GB/s, 98 % of copy, rule 1.03x
+    {4, 4, true, false, 16384, kAnyRows, {RowVariant::held, 4, 1024, 1, 0, 0}},         // 4096 rows: 256.74 us, 4183 GB/s, 106 % of copy, rule 1.00x
+    {4, 4, true, false, 32768, kAnyRows, {RowVariant::cluster, 4, 512, 4, 3, 1}},       // 2048 rows: 275.42 us, 3900 GB/s, 91 % of copy, rule 1.19x
     {4, 4, true, false, 65536, kAnyRows, {RowVariant::cluster, 4, 512, 8, 3, 1}},       // 2048 rows: 539.68 us, 3980 GB/s, 94 % of copy, rule 1.26x
 };
 
