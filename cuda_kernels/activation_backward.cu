@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocksPerSm)
     Pack<T, kWidth> dy[kRowsInFlight];
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {  // rows behind the end are zeros
-      x[r] = load_pack_if<kWidth, Keep::streamed>(from_x, r * kColumnSlices < left);
-      dy[r] = load_pack_if<kWidth, Keep::streamed>(from_dy, r * kColumnSlices < left);
+      x[r] = load_pack_if<kWidth, Keep::in_order>(from_x, r * kColumnSlices < left);
+      dy[r] = load_pack_if<kWidth, Keep::in_order>(from_dy, r * kColumnSlices < left);
       from_x += x_step;
       from_dy += dy_step;
     }
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocksPerSm)
         sum[i] += gradient[i];
       }
       if (operands.accumulate) {
-        to_floats(load_pack_if<kWidth, Keep::streamed>(to, is_valid), values);
+        to_floats(load_pack_if<kWidth, Keep::in_order>(to, is_valid), values);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
           gradient[i] += values[i];
