@@ -23,7 +23,7 @@ from norm_results import add_earlier, key_of
 
 FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
          "docs/kernels/layer_norm.md", "docs/kernels/attention.md")
-STEPS = tuple(f"nvidia-h200/training_step{part}.json" for part in ("", "_small", "_peers", "_large", "_xl"))
+STEPS = tuple(f"nvidia-h200/training_step{part}.json" for part in ("", "_first", "_small", "_peers", "_large", "_xl"))
 END = "<!-- end -->"
 
 
@@ -228,7 +228,7 @@ def layer_norm_tuning():
     count = collections.Counter((problem["run"], problem["pass"]) for problem in document["problems"])
     rows = [(run["date"], run["commit"][:10], f"`{run['command']}`",
              " and ".join(f"{n} {name}" for (i, name), n in sorted(count.items()) if i == index))
-            for index, run in enumerate(document["runs"])]
+            for index, run in enumerate(document["runs"]) if any(i == index for i, _ in count)]
     return table(("date", "commit", "command", "problems"), rows)
 
 
@@ -329,6 +329,18 @@ def training_step_variants():
              *(milliseconds(fastest(document["rows"], case, *variant)) for variant in variants))
             for case, document in runs]
     return table(("ms/step", "commit", *map(" ".join, variants)), rows)
+
+
+def training_step_memory():
+    """What the options that save memory cost."""
+    document = load("nvidia-h200/training_step_memory.json")
+    usual = next(row for row in document["rows"] if row["variant"] == "graph")
+    options = {"graph": "", "recompute-norm-gelu": "--recompute=norm,gelu", "recompute": "--recompute"}
+    rows = [(options.get(row["variant"]) or row["variant"].replace("logits-", "--logit-rows ").replace("graph", "none"),
+             milliseconds(row), f"{100 * (row['ms']['median'] / usual['ms']['median'] - 1):+.1f} %",
+             f"{row['peak_memory_bytes'] / 2**30:.1f}") for row in document["rows"]]
+    return "\n\n".join([table((f"{TITLES[usual['case']]}: option", "ms/step", "more time", "peak memory, GiB"), rows),
+                        origin(document)])
 
 
 def training_step_floor():
@@ -467,7 +479,8 @@ def contents(name):
 PARTS = {"results": training, "layer_norm": layer_norm, "layer_norm_targets": layer_norm_targets,
          "layer_norm_shares": layer_norm_shares, "layer_norm_gaps": layer_norm_gaps, "layer_norm_slower": layer_norm_slower, "layer_norm_tuning": layer_norm_tuning,
          "training_step": training_step,
-         "training_step_variants": training_step_variants, "training_step_floor": training_step_floor, "generation": generation,
+         "training_step_variants": training_step_variants, "training_step_memory": training_step_memory,
+         "training_step_floor": training_step_floor, "generation": generation,
          "profile_overhead": profile_overhead, "profile_check": profile_check,
          "profile_example": profile_example, "checkpoint_stall": checkpoint_stall, "start_up": start_up, "loss_curve": loss_curve,
          "norms_in_step": norms_in_step, "attention": attention}

@@ -164,13 +164,14 @@ def column_range(lines):
 
 def draw_caption(canvas, document, dtype, rows):
     machine = document["machine"]
-    lines = (f"{machine['gpu']}, {rows} rows, {dtype}, operands not in cache, device time, median of "
+    lines = [f"{machine['gpu']}, {rows} rows, {dtype}, operands not in cache, device time, median of "
              f"{document['rows'][0]['copy']['replays']} replays.",
              f"PyTorch {machine['torch']}, driver {machine['driver']}, {document['date']}, "
-             f"commit {document['commit'][:10]}: {document['command'].split(' ')[1]}"
-             + (f" ({document['earlier'].replace('`', '')})" if document.get("earlier") else ""))
+             f"commit {document['commit'][:10]}: {document['command'].split(' ')[1]}"]
+    if document.get("earlier"):
+        lines.append(document["earlier"].replace("`", ""))
     for i, line in enumerate(lines):
-        canvas.text(16, canvas.height - 28 + 16 * i, line, size=10.5, color=FAINT)
+        canvas.text(16, canvas.height - 12 - 16 * (len(lines) - 1 - i), line, size=10.5, color=FAINT)
 
 
 def draw_bandwidth(document, dtype, ops, rows):
