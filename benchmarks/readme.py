@@ -60,7 +60,11 @@ def training():
 
 def load_norms(name):
     """A run beside others, with times of an earlier one, and where those come from."""
-    document, earlier = (load(f"nvidia-h200/{file}.json") for file in (name, f"{name}_earlier"))
+    document = load(f"nvidia-h200/{name}.json")
+    try:
+        earlier = load(f"nvidia-h200/{name}_earlier.json")
+    except FileNotFoundError:
+        earlier = None
     source = add_earlier(document, earlier, f"{name}_earlier.json")
     return document, f" ({source})" if source else ""
 
@@ -260,10 +264,11 @@ def attention():
         size = " x ".join(str(shape[name]) for name in ("batch", "time", "heads", "head_size"))
         options = [text for text, used in (("causal", shape["causal"]),
                                            (f"dropout {shape['drop_percent'] / 100:g}", shape["drop_percent"])) if used]
-        ratio = min(row[name]["us"] for name in ("flash", "cudnn") if "us" in row[name]) / row["lamina"]["us"]
+        others = [row[name]["us"] for name in ("flash", "cudnn") if "us" in row[name]]
+        ratio = f"{min(others) / row['lamina']['us']:.2f}" if others else "-"
         rows.append((", ".join([size, *options]), "backward" if row["backward"] else "forward",
                      f"**{cell(row, 'lamina')}**", f"{row['lamina']['tflops']:.0f}", cell(row, "flash"),
-                     cell(row, "cudnn"), f"{ratio:.2f}"))
+                     cell(row, "cudnn"), ratio))
     spread = max(row[name]["variation"] for row in document["rows"] for name in ("lamina", "flash", "cudnn")
                  if "us" in row[name])
     return "\n\n".join([table(("batch x time x heads x head size", "pass", "Lamina, µs", "TFLOP/s", "FlashAttention 2, µs",

@@ -33,12 +33,14 @@ void replace_file(const fs::path& path, const std::string& text) {
   std::error_code error;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
   const fs::path draft = cat(path.string(), ".", getpid());
-  write_file(draft, text);
-  fs::rename(draft, path, error);
-  if (!error) return;
-  std::error_code ignored;
-  fs::remove(draft, ignored);
-  throw Error(cat(path.string(), " cannot be written: ", error.message()));
+  try {
+    write_file(draft, text);
+    fs::rename(draft, path, error);
+    if (error) throw Error(cat(path.string(), " cannot be written: ", error.message()));
+  } catch (const Error&) {
+    fs::remove(draft, error);
+    throw;
+  }
 }
 
 }  // namespace lamina::gpt

@@ -154,6 +154,11 @@ class Readme(unittest.TestCase):
             text = readme.layer_norm()
         self.assertIn("**8.0** / 9.0 Liger", text)
         self.assertIn("(liger: `layer_norm_peers_earlier.json`, commit 1111111111)", text)
+        other = {**earlier, "machine": {**earlier["machine"], "driver": "another"}}
+        for before in (other, FileNotFoundError()):
+            now["rows"] = [measured("forward", 768, 8.0, {"eager": timing(20.0)}, rows=8192)]
+            with mock.patch.object(readme, "load", side_effect=[now, before]):
+                self.assertIn("**8.0** / 20.0 PyTorch", readme.layer_norm())
 
     def test_lists_what_is_slower_than_the_fastest_other_beyond_the_spread(self):
         def beside(op, ours, theirs):

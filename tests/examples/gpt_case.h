@@ -7,6 +7,7 @@
 #include "examples/gpt/cli.h"
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <sys/resource.h>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -44,6 +46,29 @@ class TemporaryDirectory {
 
  private:
   fs::path path_;
+};
+
+/// While it lives, no file can be larger than so many bytes, as on a full disk; signals as in
+/// main().
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) : previous_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &limit_);
+    const rlimit small{bytes, limit_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+
+  ~SmallFiles() {
+    setrlimit(RLIMIT_FSIZE, &limit_);
+    (void)std::signal(SIGXFSZ, previous_);
+  }
+
+  SmallFiles(const SmallFiles&) = delete;
+  SmallFiles& operator=(const SmallFiles&) = delete;
+
+ private:
+  rlimit limit_{};
+  void (*previous_)(int);
 };
 
 struct Outcome {

@@ -16,7 +16,6 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <vector>
 
@@ -357,29 +356,6 @@ TEST(GptResume, LeavesARunToTheTrainerThatHasIt) {
   }
   EXPECT_EQ(run({"train", "--out", out}).status, 0);
 }
-
-/// While it lives, no file can be larger than so many bytes: a full disk for checkpoints, which are
-/// larger than logs.
-class SmallFiles {
- public:
-  explicit SmallFiles(rlim_t bytes) : previous_(std::signal(SIGXFSZ, SIG_IGN)) {
-    getrlimit(RLIMIT_FSIZE, &limit_);
-    const rlimit small{bytes, limit_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &small);
-  }
-
-  ~SmallFiles() {
-    setrlimit(RLIMIT_FSIZE, &limit_);
-    (void)std::signal(SIGXFSZ, previous_);
-  }
-
-  SmallFiles(const SmallFiles&) = delete;
-  SmallFiles& operator=(const SmallFiles&) = delete;
-
- private:
-  rlimit limit_{};
-  void (*previous_)(int);
-};
 
 TEST(GptResume, TrainsOnWhenACheckpointCannotBeWritten) {
   const TemporaryDirectory directory;

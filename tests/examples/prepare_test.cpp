@@ -14,10 +14,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <csignal>
 #include <fstream>
 #include <string>
-#include <sys/resource.h>
 #include <vector>
 
 namespace lamina::gpt {
@@ -163,14 +161,8 @@ TEST(Prepare, SaysWhyAShardCannotBeWritten) {
   const std::string out = directory.file("a run");
   Outcome outcome{};
   {
-    const auto previous = std::signal(SIGXFSZ, SIG_IGN);  // as in main()
-    rlimit limit{};
-    getrlimit(RLIMIT_FSIZE, &limit);
-    const rlimit small{5000, limit.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &small);
+    const SmallFiles full(5000);
     outcome = run({"prepare", "--text", text, "--out", out});
-    setrlimit(RLIMIT_FSIZE, &limit);
-    (void)std::signal(SIGXFSZ, previous);
   }
   EXPECT_EQ(outcome.status, 1);
   EXPECT_THAT(outcome.errors, HasSubstr("train_000000.bin cannot be written: File too large"));

@@ -7,7 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,20 @@ void write_text(const std::string& path) {
   std::ofstream file(path);
   for (int i = 0; i < 400; ++i)
     file << "the cat and the hat say na\xc3\xafve things " << i << "\n";
+}
+
+TEST(TokenizerCommand, LeavesNothingBehindWhereItsFileCannotBeWritten) {
+  const TemporaryDirectory directory;
+  const std::string text = directory.file("text.txt"), file = directory.file("tokenizer.json");
+  write_text(text);
+  {
+    const SmallFiles full(1000);
+    const Outcome outcome = run({"tokenizer", "--text", text, "--vocab", "300", "--out", file});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_THAT(outcome.errors, HasSubstr(" failed: File too large"));
+  }
+  const fs::directory_iterator files(directory.file(""));
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1);  // the text
 }
 
 TEST(TokenizerCommand, MakesATokenizerToTrainSampleAndEvaluateWith) {
