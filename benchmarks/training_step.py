@@ -6,7 +6,7 @@ Usage: python3 benchmarks/training_step.py RESULT.json PROGRAM [--cases NAME...]
 
 PROGRAM is lamina-gpt. A step is forward, backward, clipping and AdamW, on random tokens. Variants of Lamina:
 graph (one CUDA graph per step) and eager; and in one graph recompute (blocks run again in the backward pass),
-recompute-norm-gelu (only these do), and logits-N (N rows of logits at a time; graph: as many as are 2^31 logits).
+recompute-norm-gelu (only norms and GELU do), and logits-N (N rows of logits at a time; graph: as many as are 2^31 logits).
 A time is that between two points at which the host waits for the device, 1 or 5 steps apart, so it holds
 all host work; the result is the median of 60 of them with the 10th and 90th percentile. --peers adds PyTorch
 (benchmarks/peers/gpt_step.py; all variants, or those named), in turn with Lamina for each case.

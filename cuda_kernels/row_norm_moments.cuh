@@ -5,6 +5,7 @@
 
 #include "cuda_kernels/row_norm.cuh"
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -84,14 +85,15 @@ __device__ __forceinline__ float guess_mean(const LayerNorm& args, const DropMas
   return sum * (1.0F / kWidth);
 }
 
-/// Of a long row of f32, which a multiprocessor has alone, threads add up the first packs while the
-/// others are on their way. So that no thread waits for another's guess, all read the first pack,
-/// before their own; with a residual, which takes longer, it is the guess too: the bits are alike.
+/// With packs of four and more than 16 elements a thread, which long rows of f32 have, a
+/// multiprocessor has few rows at a time, and threads add up their first packs while the others are
+/// on their way. So that none waits for another's guess, all read the first pack, before their own;
+/// with a residual, which takes longer anyway, it is the guess too: the bits are alike.
 template <int kWidth, int kPacks>
 inline constexpr bool kGuessesFromFirstPack = kWidth == 4 && kPacks* kWidth > 16;
 
-/// The same, of up to 8 elements that the first thread of the row holds. `pitch` columns lie
-/// between its packs; the row has `cols`.
+/// A guess at the mean of a row, in all its threads: the mean of up to 8 elements that its first
+/// thread holds, with `pitch` columns between its packs; the row has `cols`.
 template <int kWidth, int kPacks>
 __device__ __forceinline__ float guess_mean(RowSum<RowReach::block>& row_sum,
                                             const float (&held)[kPacks][kWidth], int pitch,

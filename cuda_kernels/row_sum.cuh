@@ -98,10 +98,11 @@ struct Cluster {
 #endif
 };
 
-/// Adds two numbers over the threads of a row, in a fixed order. All threads of the block (of the
-/// cluster) make the same calls. Within a warp the first half of the lanes adds up one of them and
-/// the second half the other, which takes half the shuffles. Then every thread adds up the warps'
-/// sums of the block; of a cluster, where there are up to 128, every warp does.
+/// Adds two numbers over the threads of a row, in a fixed order, and tells all of them what the
+/// first one has. All threads of the block (of the cluster) make the same calls. Within a warp the
+/// first half of the lanes adds up one of them and the second half the other, which takes half the
+/// shuffles. Then every thread adds up the warps' sums of the block; of a cluster, where there are
+/// up to 128, every warp does.
 template <RowReach kReach>
 class RowSum {
   static constexpr bool kCluster = kReach == RowReach::cluster;
@@ -142,6 +143,17 @@ class RowSum {
     }
   }
 
+  /// What the first thread of the row has, in all of its threads. Not for clusters.
+  __device__ __forceinline__ float first(float value) {
+    static_assert(!kCluster);
+    if (warps_ <= 1) return __shfl_sync(device::kFullWarp, value, 0, static_cast<int>(blockDim.x));
+    float& shared = scratch_.sums[slot_][0][0][first_sum()];
+    if (threadIdx.x == 0) shared = value;
+    __syncthreads();
+    slot_ ^= 1;
+    return shared;
+  }
+
   /// Both become their sums.
   __device__ __forceinline__ void reduce(float (&values)[2]) {
     if constexpr (kCluster) {
@@ -159,17 +171,6 @@ class RowSum {
       __syncthreads();
       end(values);
     }
-  }
-
-  /// What the first thread of the row has, in all of its threads. Not for clusters.
-  __device__ __forceinline__ float first(float value) {
-    static_assert(!kCluster);
-    if (warps_ <= 1) return __shfl_sync(device::kFullWarp, value, 0, static_cast<int>(blockDim.x));
-    float& shared = scratch_.sums[slot_][0][0][first_sum()];
-    if (threadIdx.x == 0) shared = value;
-    __syncthreads();
-    slot_ ^= 1;
-    return shared;
   }
 
   /// The same in two steps for clusters, with other work between them.

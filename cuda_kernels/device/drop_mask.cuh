@@ -11,7 +11,7 @@
 namespace lamina::device {
 
 struct DropMask {
-  PhiloxKey key;
+  PhiloxKey key;  // for the offset
   PhiloxRounds rounds;
   std::uint32_t threshold;  // drop_threshold() in the upper half
   float scale;

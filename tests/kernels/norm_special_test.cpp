@@ -339,7 +339,7 @@ TEST_F(CudaNormSpecial, StaysAccurateForRowsWhoseMeanIsFarFromTheGuess) {
     Generator generator(12);
     std::vector<double> values = normal_values(kRows * cols, generator);
     const std::int64_t pack = cols % 4 == 0 ? 4 : 1;
-    const std::int64_t warp = 32 * pack;  // the first thread has every so manieth column, or fewer
+    const std::int64_t warp = 32 * pack;  // between the first thread's packs: this or a multiple
     for (std::size_t i = 0; i < values.size(); ++i) {
       const auto at = static_cast<std::int64_t>(i);
       const double row = static_cast<double>(at / cols) / static_cast<double>(kRows);
