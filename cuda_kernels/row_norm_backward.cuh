@@ -32,48 +32,94 @@ inline LayerNormBackward as_launched(const LayerNormBackward& args) {
   return launched;
 }
 
-/// This thread's sums over rows to its place in `staging`, [groups, packs, blockDim.x, kWidth].
-template <int kWidth, int kPacks>
-__device__ __forceinline__ void stage_sums(const float (&sums)[kPacks][kWidth], float* staging) {
-  constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
+/// Neighbouring threads of a row swap halves of their packs, so that stores of a half fill 32
+/// bytes: the lower one then has the first halves of both, the upper one the second.
+__device__ __forceinline__ void swap_halves(float (&values)[8]) {
+  const bool is_upper = threadIdx.x % 2 == 1;
 #pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    const unsigned place = (threadIdx.y * kPacks + p) * blockDim.x + threadIdx.x;
-#pragma unroll
-    for (int i = 0; i < kWidth; i += kPiece) {
-      Pack<float, kPiece> piece;
-#pragma unroll
-      for (int j = 0; j < kPiece; ++j)
-        piece[j] = sums[p][i + j];
-      device::store_pack(staging + place * kWidth + i, piece);
+  for (int i = 0; i < 4; ++i) {
+    float& given = values[i];
+    float& other = values[i + 4];
+    const float got = __shfl_xor_sync(device::kFullWarp, is_upper ? given : other, 1);
+    if (is_upper) {
+      given = got;
+    } else {
+      other = got;
     }
   }
 }
 
-/// Adds up the sums of the block's groups in `staging`, in order, and writes them as a partial row.
-template <int kWidth, int kPacks>
-__device__ __forceinline__ void write_partial(const float* staging, const RowThreads& threads,
-                                              int cols, float* partial) {
+/// Adds up the sums over rows of the block's groups and writes them to `partials`, [kSums][cols],
+/// null where a sum is not wanted. Packs are dealt to the groups in turn: a group adds the others'
+/// sums to its own, and leaves them theirs in `staging`, [kSums, kPacks, groups, kPieces, threads].
+template <int kSums, int kWidth, int kPacks>
+__device__ __forceinline__ void write_partials(float (&sums)[kSums][kPacks][kWidth],
+                                               float* const (&partials)[kSums], float* staging,
+                                               const RowThreads& threads, int cols) {
   constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
-  const int span = static_cast<int>(blockDim.x) * kWidth;  // columns of a pack of all threads
-  const int begin = (threads.index - static_cast<int>(threadIdx.x)) * kWidth;
-  const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  const int step = static_cast<int>(blockDim.x * blockDim.y) * kPiece;
+  constexpr int kPieces = kWidth / kPiece;
+  using Piece = Pack<float, kPiece>;
+  const auto groups = static_cast<int>(blockDim.y);
+  const auto group = static_cast<int>(threadIdx.y);
+  const auto staged = [&](int pack, int of_group, int piece) {
+    const int place = ((pack * groups + of_group) * kPieces + piece) * static_cast<int>(blockDim.x);
+    return staging + (place + static_cast<int>(threadIdx.x)) * kPiece;
+  };
+  // Calls f(n, sum, partial) for each pack (the n-th) that is this group's, or for each that is
+  // not.
+  const auto each_pack = [&](bool is_own, auto&& f) {
+    int owner = 0;
 #pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    for (int i = thread * kPiece; i < span; i += step) {
-      const int col = p * threads.count * kWidth + begin + i;
-      if (col >= cols) break;
-      Pack<float, kPiece> total{};
-      for (unsigned group = 0; group < blockDim.y; ++group) {
-        const auto sums = device::load_pack<kPiece>(staging + (group * kPacks + p) * span + i);
+    for (int n = 0; n < kSums * kPacks; ++n) {
+      float* const partial = partials[n / kPacks];
+      if ((owner == group) == is_own && partial != nullptr)
+        f(n, sums[n / kPacks][n % kPacks], partial);
+      owner = owner + 1 == groups ? 0 : owner + 1;
+    }
+  };
+
+  const bool swaps = kWidth == 8 && blockDim.x > 1;
+  if constexpr (kWidth == 8) {
+    if (swaps) {
 #pragma unroll
-        for (int k = 0; k < kPiece; ++k)
-          total[k] += sums[k];
-      }
-      device::store_pack(partial + col, total);
+      for (int n = 0; n < kSums * kPacks; ++n)
+        swap_halves(sums[n / kPacks][n % kPacks]);
     }
   }
+  if (groups > 1) {
+    each_pack(false, [&](int n, const float(&sum)[kWidth], float*) {
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        Piece values;
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i)
+          values[i] = sum[piece * kPiece + i];
+        device::store_pack(staged(n, group, piece), values);
+      }
+    });
+    __syncthreads();
+  }
+  each_pack(true, [&](int n, const float(&sum)[kWidth], float* partial) {
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      Piece total;
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i)
+        total[i] = sum[piece * kPiece + i];
+#pragma unroll 1
+      for (int other = group + 1; other < group + groups; ++other) {
+        const int from = other < groups ? other : other - groups;
+        const auto added = device::load_pack<kPiece>(staged(n, from, piece));
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i)
+          total[i] += added[i];
+      }
+      const int half = static_cast<int>(threadIdx.x) % 2;  // that this thread has of both packs
+      const int col = threads.column<kWidth>(n % kPacks) +
+                      (swaps ? (piece - half) * kWidth + half * kPiece : piece * kPiece);
+      if (col < cols) device::store_pack(partial + static_cast<unsigned>(col), total);
+    }
+  });
 }
 
 /// Rows are dealt to the groups of all blocks (clusters) in turn; a thread owns the same columns of
@@ -152,9 +198,10 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
     const int col = threads.column<kWidth>(p);
     Parameters<W, kWidth>(args.weight, col, col < cols, kOnes<W>).get(weights[p]);
   }
-  float dweight[kPacks][kWidth] = {};
-  float dbias[kPacks][kWidth] = {};
-  float column_sum[kPacks][kWidth] = {};
+  float sums_over_rows[2][kPacks][kWidth] = {};
+  float(&dweight)[kPacks][kWidth] = sums_over_rows[0];
+  float(&dbias)[kPacks][kWidth] = sums_over_rows[1];
+  float column_sum[1][kPacks][kWidth] = {};
 
   struct Statistics {
     float mean, rstd;
@@ -245,7 +292,7 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
         write_dx_drop<T>(args, mask, row, col, values);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
-          column_sum[p][i] += values[i];
+          column_sum[0][p][i] += values[i];
       }
     }
     dx = advanced(dx, scalars.dx_step);
@@ -288,23 +335,16 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
   // The ring becomes the staging of the groups' sums.
   wait_for_all_copies();
   __syncthreads();
-  float* const staging[2] = {reinterpret_cast<float*>(ring),
-                             reinterpret_cast<float*>(ring) + kThreads * kPacks * kWidth};
-  float* const partial = partials + std::int64_t{threads.group} * slots.count * cols;
-  const auto write = [&](int slot, const float* from) {
-    if (slot < 0) return;
-    write_partial<kWidth, kPacks>(from, threads, cols, partial + std::int64_t{slot} * cols);
+  auto* const staging = reinterpret_cast<float*>(ring);
+  const auto partial = [&](int slot) {
+    const std::int64_t row = std::int64_t{threads.group} * slots.count + slot;
+    return slot < 0 ? nullptr : partials + row * cols;
   };
-  if (slots.dweight >= 0) stage_sums(dweight, staging[0]);
-  if (slots.dbias >= 0) stage_sums(dbias, staging[1]);
-  __syncthreads();
-  write(slots.dweight, staging[0]);
-  write(slots.dbias, staging[1]);
+  write_partials(sums_over_rows, {partial(slots.dweight), partial(slots.dbias)}, staging, threads,
+                 cols);
   if constexpr (kTail) {
     __syncthreads();
-    if (slots.column_sum >= 0) stage_sums(column_sum, staging[0]);
-    __syncthreads();
-    write(slots.column_sum, staging[0]);
+    write_partials(column_sum, {partial(slots.column_sum)}, staging, threads, cols);
   }
 }
 
@@ -418,6 +458,17 @@ BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& arg
   return plan;
 }
 
+/// Lanes of a warp that read a partial row, `packs` packs long: as few as leave no block waiting
+/// for another to end, since a block with few columns has its rows at once.
+inline int sum_lanes(std::int64_t packs, int sums, const RowProblem& problem) {
+  constexpr int kAtOnce = 3;  // blocks of a multiprocessor
+  const std::int64_t room = std::int64_t{kAtOnce} * problem.multiprocessors;
+  int lanes = 8;
+  while (lanes < device::kWarpSize && (packs + lanes - 1) / lanes * sums > room)
+    lanes *= 2;
+  return lanes;
+}
+
 /// Both kernels. No rows: the sums are 0. No sums asked for: there is no second kernel.
 template <Norm kNorm>
 void launch_backward(const RowPolicy& policy, const LayerNormBackward& args,
@@ -445,9 +496,14 @@ void launch_backward(const RowPolicy& policy, const LayerNormBackward& args,
   set(slots.dbias, args.dbias, args.dbias_write);
   set(slots.column_sum, args.column_sum, GradWrite::overwrite);
   const int width = args.x.cols % 4 == 0 ? 4 : 1;
-  const std::int64_t columns = std::int64_t{width} * device::kWarpSize;  // of a block
+  const int lanes = width == 4 ? sum_lanes(args.x.cols / width, slots.count, problem) : 32;
+  const auto kernel = width == 1    ? add_partials<kNorm, 1, 32>
+                      : lanes == 8  ? add_partials<kNorm, 4, 8>
+                      : lanes == 16 ? add_partials<kNorm, 4, 16>
+                                    : add_partials<kNorm, 4, 32>;
+  const std::int64_t columns = std::int64_t{width} * lanes;  // of a block
   const auto blocks = static_cast<unsigned>((args.x.cols + columns - 1) / columns);
-  launch_kernel(width == 4 ? add_partials<kNorm, 4> : add_partials<kNorm, 1>,
+  launch_kernel(kernel,
                 {.grid = dim3(blocks, static_cast<unsigned>(slots.count)),
                  .block = dim3(device::kWarpSize, kSumWarps)},
                 stream, args.workspace.as<const float>(), rows_of_partials,

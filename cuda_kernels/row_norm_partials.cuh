@@ -19,8 +19,6 @@ struct SumOutputs {
   SumOutput outputs[3];  // by slot
 };
 
-inline constexpr int kSumWarps = 16;
-
 /// Adds `sums` to `to` (or writes them there), from column `col` on.
 template <class T, int kWidth>
 __device__ __forceinline__ void write_sums(const SumOutput& to, int col,
@@ -32,34 +30,46 @@ __device__ __forceinline__ void write_sums(const SumOutput& to, int col,
   }
 }
 
-/// Adds up the partial sums [rows, sums, cols] over rows: blockIdx.y is the sum, a warp takes every
-/// kSumWarps-th row of 32 * kWidth columns, and the warps' results are added in order. kWidth
-/// divides cols.
-template <Norm kNorm, int kWidth>  // one copy per translation unit that uses it
+inline constexpr int kSumWarps = 16;
+
+/// Adds up the partial sums [rows, sums, cols] over rows: blockIdx.y is the sum. A block has
+/// kLanes * kWidth columns; that many lanes of a warp read a row, the rest of the warp and the
+/// other warps the next rows. What they have is added up within a warp, then over the warps, in a
+/// fixed order. kWidth divides cols.
+template <Norm kNorm, int kWidth, int kLanes>  // one copy per translation unit that uses it
 __global__ void __launch_bounds__(device::kWarpSize* kSumWarps)
     add_partials(const float* const partials, const int rows, const int cols,
                  const SumOutputs outputs) {
-  __shared__ Pack<float, kWidth> per_warp[kSumWarps][device::kWarpSize];
+  constexpr int kReaders = kSumWarps * device::kWarpSize / kLanes;
+  __shared__ Pack<float, kWidth> per_warp[kSumWarps][kLanes];
   wait_for_previous_kernel();
   start_next_kernel();
-  const int lane = static_cast<int>(threadIdx.x);
-  const int warp = static_cast<int>(threadIdx.y);
-  const int col = (static_cast<int>(blockIdx.x) * device::kWarpSize + lane) * kWidth;
+  const auto in_warp = static_cast<int>(threadIdx.x);
+  const auto warp = static_cast<int>(threadIdx.y);
+  const int lane = in_warp % kLanes;
+  const int reader = (warp * device::kWarpSize + in_warp) / kLanes;
+  const int col = (static_cast<int>(blockIdx.x) * kLanes + lane) * kWidth;
   const std::int64_t pitch = std::int64_t{gridDim.y} * cols;
   Pack<float, kWidth> sums{};
   if (col < cols) {
     const float* const from = partials + std::int64_t{blockIdx.y} * cols + col;
-#pragma unroll 8
-    for (int row = warp; row < rows; row += kSumWarps) {
+#pragma unroll(kLanes == device::kWarpSize ? 8 : 4)
+    for (int row = reader; row < rows; row += kReaders) {
       const auto added = device::load_pack<kWidth>(from + row * pitch);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i)
         sums[i] += added[i];
     }
   }
-  per_warp[warp][lane] = sums;
+#pragma unroll
+  for (int offset = kLanes; offset < device::kWarpSize; offset *= 2) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      sums[i] += __shfl_xor_sync(device::kFullWarp, sums[i], offset);
+  }
+  if (in_warp < kLanes) per_warp[warp][lane] = sums;
   __syncthreads();
-  if (warp != 0 || col >= cols) return;
+  if (warp != 0 || in_warp >= kLanes || col >= cols) return;
   float totals[kWidth] = {};
 #pragma unroll
   for (int w = 0; w < kSumWarps; ++w) {

@@ -332,9 +332,9 @@ using CudaNormSpecial = CudaTest;
 /// The kernels guess the mean of a row by the first elements that its first thread reads. How far
 /// the guess may be off before the moments are taken again decides about the error.
 TEST_F(CudaNormSpecial, StaysAccurateForRowsWhoseMeanIsFarFromTheGuess) {
-  constexpr std::int64_t kRows = 3000;
+  constexpr std::int64_t kRows = 1000;
   constexpr double kMostDeviations = 4.0;
-  for (const std::int64_t cols : {64, 129, 768, 4096, 9001, 20000}) {
+  for (const std::int64_t cols : {128, 129, 768, 4096, 12288, 20000}) {
     NormOperands on({.dtypes = {DType::f32, DType::f32}, .extent = {kRows, cols}});
     Generator generator(12);
     std::vector<double> values = normal_values(kRows * cols, generator);
