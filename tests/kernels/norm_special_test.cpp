@@ -342,8 +342,8 @@ TEST_F(CudaNormSpecial, StaysAccurateForRowsWhoseMeanIsFarFromTheGuess) {
     const std::int64_t warp = 32 * pack;  // between the first thread's packs: this or a multiple
     for (std::size_t i = 0; i < values.size(); ++i) {
       const auto at = static_cast<std::int64_t>(i);
-      const double row = static_cast<double>(at / cols) / static_cast<double>(kRows);
-      if (at % cols % warp < pack) values[i] = kMostDeviations * row;
+      const auto row = static_cast<double>(at / cols);
+      if (at % cols % warp < pack) values[i] = kMostDeviations * row / kRows;
     }
     on.set_x(values);
     check_forward(on);
