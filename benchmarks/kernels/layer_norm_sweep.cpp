@@ -59,7 +59,7 @@ const std::vector<Space> kForwardSpace = {
 
 const std::vector<Space> kBackwardSpace = {
     {RowVariant::ring, {1, 2, 3, 4, 6}, {64, 128, 256, 384, 512}, {1}, {2, 3}, {1, 2, 3, 4}},
-    {RowVariant::cluster, {1, 2, 4}, {64, 128, 256, 512}, {1, 2, 4, 8}, {3, 4}, {1, 2, 3, 4}},
+    {RowVariant::cluster, {1, 2, 4}, {64, 128, 256, 512}, {2, 4, 8}, {3, 4}, {1, 2, 3, 4}},
     {RowVariant::streamed, {0}, {256, 512}, {1}, {0}, {1, 2}}};
 
 // The problems. A number of rows stands for up to twice as many; `large` for everything above, and

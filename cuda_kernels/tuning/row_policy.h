@@ -193,15 +193,11 @@ constexpr bool is_legal_backward(const RowPolicy& policy, const RowProblem& prob
   if (policy.variant == RowVariant::held || !detail::is_one_of(elements, kElements)) return false;
   if (policy.block_threads > max_backward_threads(policy, problem)) return false;
   if (!problem.has_vectors && elements != 8) return false;
-  const bool is_cluster = policy.variant == RowVariant::cluster;
+  if ((policy.cluster > 1) != (policy.variant == RowVariant::cluster)) return false;
   const bool is_mixed = problem.element_bytes != problem.stream_bytes;  // needs more registers
-  if (!is_cluster && policy.cluster > 1) return false;
-  if (is_mixed && elements > (is_cluster ? 8 : 16)) return false;
-  if (is_cluster && (!problem.has_vectors || elements > 16 || problem.sm < 90 ||
-                     policy.threads_per_row(problem) < 32)) {
-    return false;
-  }
-  const int least = is_cluster ? 3 : 2;  // clusters also keep the row that they finish
+  if (is_mixed && elements > (policy.cluster > 1 ? 8 : 16)) return false;
+  if (policy.cluster > 1 && (!problem.has_vectors || elements > 16)) return false;
+  const int least = policy.cluster > 1 ? 3 : 2;  // clusters also keep the row that they finish
   return policy.stages >= least && policy.stages < least + 2 &&
          detail::has_legal_shape(policy, problem) &&
          backward_shared_bytes(policy, problem) <= shared_limit(problem.sm);

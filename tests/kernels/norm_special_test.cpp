@@ -340,10 +340,10 @@ TEST_F(CudaNormSpecial, StaysAccurateForRowsWhoseMeanIsFarFromTheGuess) {
     std::vector<double> values = normal_values(kRows * cols, generator);
     const std::int64_t pack = cols % 4 == 0 ? 4 : 1;
     const std::int64_t warp = 32 * pack;  // between the first thread's packs: this or a multiple
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto at = static_cast<std::int64_t>(i);
-      const auto row = static_cast<double>(at / cols);
-      if (at % cols % warp < pack) values[i] = kMostDeviations * row / kRows;
+    for (std::int64_t i = 0; i < kRows * cols; ++i) {
+      const std::int64_t row = i / cols;
+      if (i % cols % warp >= pack) continue;
+      values[static_cast<std::size_t>(i)] = kMostDeviations * static_cast<double>(row) / kRows;
     }
     on.set_x(values);
     check_forward(on);

@@ -117,7 +117,7 @@ std::vector<RowPolicy> backward_policies() {
     }
   }
   for (const int packs : {1, 2, 4}) {
-    for (const int cluster : {1, 2, 4, 8}) {
+    for (const int cluster : {2, 4, 8}) {
       policies.push_back({.variant = RowVariant::cluster,
                           .packs = packs,
                           .cluster = cluster,
