@@ -2,7 +2,7 @@
 """Where a training step goes, by kernel, from the profile.jsonl of `lamina-gpt train --profile`, as JSON.
 
 Usage: python3 benchmarks/step_profile.py RESULT.json NAME=PROGRAM... [--cases gpt2-16,gpt2-64]
-Cases: toy, and gpt2-B: GPT-2 124M on random tokens with a batch of B x 1024.
+Cases: a preset, or one of GPT-2 and a batch (gpt2-16, gpt2-medium-16) for random tokens, 1024 a sequence.
 NAME says which build PROGRAM is, so that two commits are measured on one machine. The mean of the sampled
 steps, which have a time stamp behind each kernel: a row is a little more than in a step without them.
 docs/profiling.md says what the fields of profile.jsonl are.
@@ -40,7 +40,7 @@ def by_kernel(samples):
 
 def profile(program, case):
     """The row of one program and case."""
-    preset, _, batch = case.partition("-")
+    preset, _, batch = case.rpartition("-") if case[-1].isdigit() else (case, "", "")
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--preset", preset, "--device", "cuda", f"--profile={EVERY}", "--steps", str(STEPS),
                      *(["--random-tokens", "--batch", batch] if batch else []),

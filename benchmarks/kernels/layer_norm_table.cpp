@@ -28,6 +28,11 @@ using Pass = SweptProblem::Pass;
 
 constexpr double kAsGood = 1.01;  // times the best
 
+// With many rows a kernel is part of a long training step, where power is short and the fewest
+// instructions win, which no kernel alone shows (docs/kernels/layer_norm.md, item 25).
+constexpr std::int64_t kManyRows = 8192;
+constexpr double kAsGoodOfManyRows = 1.015;
+
 struct VariantName {
   RowVariant variant;
   std::string_view name;
@@ -148,43 +153,68 @@ const MeasuredPolicy* find(const SweptProblem& swept, const RowPolicy& policy) {
   return nullptr;
 }
 
+/// What a policy asks of the whole GPU: first, instructions of a row, in those that a pack takes
+/// (what a thread does once counts as two); then, of a persistent grid, how few threads hide what
+/// the others wait for.
+std::pair<std::int64_t, int> cost_of(const RowPolicy& policy, const RowProblem& problem) {
+  const std::int64_t threads =
+      std::int64_t{policy.threads_per_row(problem)} * std::max(policy.cluster, 1);
+  const std::int64_t span = threads * problem.width();
+  const std::int64_t packs = policy.packs == 0 ? (problem.cols + span - 1) / span : policy.packs;
+  return {threads * (packs + 2), -policy.block_threads * policy.blocks_per_sm};
+}
+
+/// The policies as good as the best. Of many rows: those of them with the least cost.
+std::vector<MeasuredPolicy> good_policies(const SweptProblem& swept) {
+  const bool has_many_rows = swept.problem.rows >= kManyRows;
+  const double bound = best_of(swept).median_us * (has_many_rows ? kAsGoodOfManyRows : kAsGood);
+  std::vector<MeasuredPolicy> good = swept.points;
+  std::erase_if(good, [&](const MeasuredPolicy& point) { return point.median_us > bound; });
+  if (!has_many_rows) return good;
+  const auto cost = [&](const MeasuredPolicy& point) {
+    return cost_of(point.policy, swept.problem);
+  };
+  const auto least = cost(*std::ranges::min_element(good, {}, cost));
+  std::erase_if(good, [&](const MeasuredPolicy& point) { return cost(point) > least; });
+  return good;
+}
+
 /// An entry of the table: neighbouring numbers of columns, the last of them in `widest`.
 struct Entry {
   const SweptProblem* widest;
-  std::vector<MeasuredPolicy> as_good;  // policies as good as the best of each; times of `widest`
-  std::vector<double> excess;           // their summed ratios to the best of each
+  std::vector<MeasuredPolicy> good;  // policies that are good for each; times of `widest`
+  std::vector<double> excess;        // their summed ratios to the best of each
 
   explicit Entry(const SweptProblem& swept) : widest(&swept) {
-    for (const MeasuredPolicy& point : swept.points)
-      keep_if_good(swept, point, 0);
+    for (const MeasuredPolicy& point : good_policies(swept))
+      keep(swept, point, 0);
   }
 
-  /// False, and nothing is changed, when no policy is as good for `swept` too.
+  /// False, and nothing is changed, when no policy is good for `swept` too.
   bool extend(const SweptProblem& swept) {
     Entry extended(*this);
     extended.widest = &swept;
-    extended.as_good.clear();
+    extended.good.clear();
     extended.excess.clear();
-    for (std::size_t i = 0; i < as_good.size(); ++i) {
-      const MeasuredPolicy* const point = find(swept, as_good[i].policy);
-      if (point != nullptr) extended.keep_if_good(swept, *point, excess[i]);
+    for (const MeasuredPolicy& point : good_policies(swept)) {
+      for (std::size_t i = 0; i < good.size(); ++i) {
+        if (good[i].policy == point.policy) extended.keep(swept, point, excess[i]);
+      }
     }
-    if (extended.as_good.empty()) return false;
+    if (extended.good.empty()) return false;
     *this = std::move(extended);
     return true;
   }
 
   const MeasuredPolicy& choice() const {
     const auto least = std::min_element(excess.begin(), excess.end());
-    return as_good[static_cast<std::size_t>(least - excess.begin())];
+    return good[static_cast<std::size_t>(least - excess.begin())];
   }
 
  private:
-  void keep_if_good(const SweptProblem& swept, const MeasuredPolicy& point, double before) {
-    const double ratio = point.median_us / best_of(swept).median_us;
-    if (ratio > kAsGood) return;
-    as_good.push_back(point);
-    excess.push_back(before + ratio);
+  void keep(const SweptProblem& swept, const MeasuredPolicy& point, double before) {
+    good.push_back(point);
+    excess.push_back(before + point.median_us / best_of(swept).median_us);
   }
 };
 
@@ -323,9 +353,11 @@ void write_header(std::ostream& to, const Json& runs, const std::vector<SweptPro
         "rows.\n"
         "// Each was measured cold at its own number of columns; the narrower ones back to the "
         "entry\n"
-        "// before are within 1 % of their best with it. \"rule\" and \"next\": how much longer "
-        "the rule\n"
-        "// of thumb and the runner-up take.\n"
+        "// before are within 1 % of their best with it. From 8192 rows on it is the one with the "
+        "least\n"
+        "// cost of those within 1.5 %. \"rule\" and \"next\": how much longer the rule of thumb "
+        "and the\n"
+        "// runner-up take.\n"
         "#pragma once\n\n"
         "#include \"cuda_kernels/tuning/row_policy.h\"\n\n"
         "namespace lamina::kernels::tuning {\n\n"
