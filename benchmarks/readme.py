@@ -239,15 +239,16 @@ def layer_norm_tuning():
 def norms_in_step():
     """The norms' time in a step, before and now, by benchmarks/step_profile.py."""
     documents = {"before": load("nvidia-h200/step_profile_before.json"), "now": load("nvidia-h200/step_profile.json")}
-    rows = []
+    rows, commands = [], {}
     for case in ("gpt2-16", "gpt2-64"):
         for when, document in documents.items():
             run = next(run for run in document["runs"] if run["case"] == case)
             forward, backward = (run["kernels"][name]["ms"] for name in ("layer_norm forward", "layer_norm_backward backward"))
             rows.append((f"{case.removeprefix('gpt2-')} x 1024", when,
                          *(f"{ms:.2f}" for ms in (forward, backward, run["ms_of_norms"], run["ms_of_kernels"]))))
+            commands[when] = run["command"]  # of the last case
     return "\n\n".join([table(("tokens", "", "norms forward, ms", "backward, ms", "all norms, ms", "all kernels, ms"), rows),
-                        "\n".join(f"{when.capitalize()}: {origin({**document, 'rows': [], 'command': document['runs'][-1]['command']})}."
+                        "\n".join(f"{when.capitalize()}: {origin({**document, 'rows': [], 'command': commands[when]})}."
                                   for when, document in documents.items())])
 
 

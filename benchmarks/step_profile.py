@@ -40,7 +40,8 @@ def by_kernel(samples):
 
 def profile(program, case):
     """The row of one program and case."""
-    preset, _, batch = case.rpartition("-") if case[-1].isdigit() else (case, "", "")
+    head, _, tail = case.rpartition("-")
+    preset, batch = (head, tail) if tail.isdigit() else (case, "")
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--preset", preset, "--device", "cuda", f"--profile={EVERY}", "--steps", str(STEPS),
                      *(["--random-tokens", "--batch", batch] if batch else []),

@@ -332,7 +332,8 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
     }
   }
 
-  // The ring becomes the staging of the groups' sums.
+  // The ring becomes the staging of the groups' sums. It has two stages at least.
+  static_assert(sizeof(sums_over_rows) <= 2 * kPacks * kWidth * (sizeof(S) + sizeof(T)));
   wait_for_all_copies();
   __syncthreads();
   auto* const staging = reinterpret_cast<float*>(ring);

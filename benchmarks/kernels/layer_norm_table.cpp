@@ -28,8 +28,8 @@ using Pass = SweptProblem::Pass;
 
 constexpr double kAsGood = 1.01;  // times the best
 
-// With many rows a kernel is part of a long training step, where power is short and the fewest
-// instructions win, which no kernel alone shows (docs/kernels/layer_norm.md, item 25).
+// Of a problem with many rows: a kernel is part of a long training step then, where power is short
+// and the fewest instructions win, which no kernel alone shows (docs/kernels/layer_norm.md, 25).
 constexpr std::int64_t kManyRows = 8192;
 constexpr double kAsGoodOfManyRows = 1.015;
 
@@ -157,11 +157,16 @@ const MeasuredPolicy* find(const SweptProblem& swept, const RowPolicy& policy) {
 /// (what a thread does once counts as two); then, of a persistent grid, how few threads hide what
 /// the others wait for.
 std::pair<std::int64_t, int> cost_of(const RowPolicy& policy, const RowProblem& problem) {
-  const std::int64_t threads =
-      std::int64_t{policy.threads_per_row(problem)} * std::max(policy.cluster, 1);
+  const int block_threads = policy.threads_per_row(problem) * policy.rows_per_block(problem);
+  const std::int64_t threads = std::int64_t{policy.threads_per_row(problem)} * policy.cluster;
   const std::int64_t span = threads * problem.width();
   const std::int64_t packs = policy.packs == 0 ? (problem.cols + span - 1) / span : policy.packs;
-  return {threads * (packs + 2), -policy.block_threads * policy.blocks_per_sm};
+  return {threads * (packs + 2), -block_threads * policy.blocks_per_sm};
+}
+
+bool is_legal(const RowPolicy& policy, const SweptProblem& swept) {
+  return swept.pass == Pass::forward ? kernels::tuning::is_legal_forward(policy, swept.problem)
+                                     : kernels::tuning::is_legal_backward(policy, swept.problem);
 }
 
 /// The policies as good as the best. Of many rows: those of them with the least cost.
@@ -277,9 +282,15 @@ std::string text_of_run(const Json& run) {
 
 void write_table(std::ostream& to, Pass pass, std::string_view name,
                  const std::vector<SweptProblem>& problems) {
-  std::vector<const SweptProblem*> sorted;
+  std::vector<SweptProblem> legal;  // a run may be older than what is legal
   for (const SweptProblem& swept : problems) {
-    if (swept.pass == pass) sorted.push_back(&swept);
+    if (swept.pass == pass) legal.push_back(swept);
+  }
+  std::vector<const SweptProblem*> sorted;
+  for (SweptProblem& swept : legal) {
+    std::erase_if(swept.points,
+                  [&](const MeasuredPolicy& point) { return !is_legal(point.policy, swept); });
+    if (!swept.points.empty()) sorted.push_back(&swept);
   }
   if (sorted.empty()) {
     throw Error(cat("layer_norm_sweep: no ", pass == Pass::forward ? "forward" : "backward",
@@ -353,11 +364,11 @@ void write_header(std::ostream& to, const Json& runs, const std::vector<SweptPro
         "rows.\n"
         "// Each was measured cold at its own number of columns; the narrower ones back to the "
         "entry\n"
-        "// before are within 1 % of their best with it. From 8192 rows on it is the one with the "
-        "least\n"
-        "// cost of those within 1.5 %. \"rule\" and \"next\": how much longer the rule of thumb "
-        "and the\n"
-        "// runner-up take.\n"
+        "// before are within 1 % of their best with it, where 8192 rows or more were measured "
+        "within\n"
+        "// 1.5 % and of the least cost. \"rule\" and \"next\": how much longer the rule of thumb "
+        "and\n"
+        "// the runner-up take.\n"
         "#pragma once\n\n"
         "#include \"cuda_kernels/tuning/row_policy.h\"\n\n"
         "namespace lamina::kernels::tuning {\n\n"

@@ -55,9 +55,9 @@ void add_sweep(const nlohmann::ordered_json& document, nlohmann::ordered_json& r
                std::vector<SweptProblem>& problems);
 
 /// The header with kForwardSm90 and kBackwardSm90. Neighbouring numbers of columns share an entry
-/// when one policy is good for each: within 1 % of the best, from 8192 rows on the one with the
-/// least cost within 1.5 %. It names those of `runs` that measured `problems`. Throws Error when
-/// forward or backward problems are missing.
+/// when one policy is good for each: within 1 % of the best; where 8192 rows or more were
+/// measured, of the least cost within 1.5 %. It names those of `runs` that measured `problems`.
+/// Throws Error when forward or backward problems are missing.
 void write_header(std::ostream& to, const nlohmann::ordered_json& runs,
                   const std::vector<SweptProblem>& problems);
 

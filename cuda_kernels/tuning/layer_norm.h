@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Which variant of the row kernels (LayerNorm and RMSNorm) runs: what was measured to be fastest on
-// this kind of GPU, else a rule of thumb from register counts.
+// Which variant of the row kernels (LayerNorm and RMSNorm) runs: one chosen from what was measured
+// on this kind of GPU, else by a rule of thumb from register counts.
 #pragma once
 
 #include "cuda_kernels/tuning/layer_norm_sm90.h"

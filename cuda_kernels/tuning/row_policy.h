@@ -123,8 +123,8 @@ constexpr int forward_shared_bytes(const RowPolicy& policy, const RowProblem& pr
 }
 
 /// Dynamic shared memory of a backward block: its ring, with room for as many threads as a block
-/// can have, which is later where its groups' sums meet (4 bytes per element and group: less than
-/// two stages).
+/// can have, which is later where its groups' sums meet (8 bytes per element and group: no more
+/// than two stages).
 constexpr int backward_shared_bytes(const RowPolicy& policy, const RowProblem& problem) {
   if (policy.variant == RowVariant::streamed) return 0;  // as much as there is, if the sums fit
   const int bytes = problem.element_bytes + problem.stream_bytes * (problem.has_residual ? 2 : 1);

@@ -136,6 +136,22 @@ class Ncu(unittest.TestCase):
             self.run_with("#!/bin/sh\necho 'No kernels were profiled'\n")
 
 
+class Tuning(unittest.TestCase):
+    def test_what_was_measured_is_looked_up_in_its_own_entry(self):
+        path = BENCHMARKS / "results/nvidia-h200/layer_norm_tuning.json"
+        problems = json.loads(path.read_text(encoding="utf-8"))["problems"]
+        kind = ("pass", "cols", "element_bytes", "stream_bytes", "has_residual", "has_tail")
+        limits = {}  # kind: rows that were measured, up to how many they stand
+        for problem in problems:
+            limits.setdefault(tuple(problem[key] for key in kind), []).append(
+                (problem["rows"], problem["max_rows"] or float("inf")))
+        self.assertTrue(limits)
+        for sizes in limits.values():
+            sizes.sort()
+            for (_, limit), (rows, _) in zip(sizes, sizes[1:]):
+                self.assertLess(limit, rows, sizes)
+
+
 class Readme(unittest.TestCase):
     def test_table_names_the_fastest_other(self):
         rows = [measured(op, 768, 8.0, {"eager": timing(20.0), "compile": timing(9.0), "quack": None}, rows=8192)

@@ -61,6 +61,13 @@ class Profile(unittest.TestCase):
         self.assertEqual((row["ms_of_norms"], row["ms_of_kernels"]), (1.0, 9.9))
         self.assertEqual(row["ms_per_step_without_profile"], 10.0)
 
+    def test_a_case_is_a_preset_or_one_with_a_batch(self):
+        for case, options in (("gpt2", "--preset gpt2 --device"), ("toy", "--preset toy --device"),
+                              ("gpt2-medium-16", "--preset gpt2-medium --device")):
+            command = step_profile.profile(str(self.program), case)["command"]
+            self.assertIn(options, command)
+            self.assertEqual("--batch 16" in command, case.endswith("-16"))
+
     def test_overhead_compares_runs_with_and_without(self):
         row = profile_overhead.measure(str(self.program), "gpt2_b16", "cuda", 50, 2)
         self.assertAlmostEqual(row["amortised"]["median"], 0.0002, places=6)
