@@ -10,7 +10,7 @@ namespace lamina {
 
 namespace {
 
-constexpr std::string_view kOp = "cross_entropy";
+constexpr std::string_view kCrossEntropy = "cross_entropy";
 
 /// Checked operands, and the results of the forward pass.
 struct Operands {
@@ -36,16 +36,16 @@ struct Operands {
 
 Operands::Operands(const Tensor& input, const Tensor& targets, const CrossEntropyOptions& options)
     : ignore_index(options.ignore_index) {
-  ops::expect_operand(kOp, "logits", input);
-  expect_rank(kOp, "logits", input, 1);
-  expect_dtype(kOp, "targets", targets, DType::i32, "class numbers");
-  expect_shape(kOp, "targets", targets, input.shape().sub(0, -1),
+  ops::expect_operand(kCrossEntropy, "logits", input);
+  expect_rank(kCrossEntropy, "logits", input, 1);
+  expect_dtype(kCrossEntropy, "targets", targets, DType::i32, "class numbers");
+  expect_shape(kCrossEntropy, "targets", targets, input.shape().sub(0, -1),
                cat("the leading dimensions of logits ", input.shape()));
-  expect_same_device(kOp, "targets", targets, "logits", input);
+  expect_same_device(kCrossEntropy, "targets", targets, "logits", input);
   const std::int64_t cols = input.dim(-1);
   classes = options.classes == 0 ? cols : options.classes;
   if (classes < 1 || classes > cols) {
-    throw ShapeError(cat(kOp, ": classes is ", classes, ", expected 1 to ", cols,
+    throw ShapeError(cat(kCrossEntropy, ": classes is ", classes, ", expected 1 to ", cols,
                          " (the last dimension of logits ", input.shape(), ")"));
   }
   logits = ops::row_strided(input);
@@ -68,7 +68,7 @@ bool may_overwrite(const Var& input) {
 /// The logits stay until the backward pass, which reads them again.
 Var keep_logits(const Var& input, const Operands& operands) {
   launch(stream_of(operands.logits), operands.forward());
-  return record(kOp, {input}, {operands.loss},
+  return record(kCrossEntropy, {input}, {operands.loss},
                 [logits = operands.logits, ids = operands.ids, lse = operands.lse,
                  count = operands.count, classes = operands.classes,
                  ignore_index = operands.ignore_index](std::span<const Tensor> d, Grads& grads) {
@@ -99,7 +99,7 @@ Var overwrite_logits(const Var& input, const Operands& operands) {
   kernels::CrossEntropy args = operands.forward();
   args.dlogits = args.logits;
   launch(stream_of(operands.logits), args);
-  return record(kOp, {input}, {operands.loss},
+  return record(kCrossEntropy, {input}, {operands.loss},
                 [dlogits = operands.logits](std::span<const Tensor> d, Grads& grads) {
                   launch(stream_of(dlogits),
                          kernels::CrossEntropyScale{

@@ -16,7 +16,7 @@ namespace lamina {
 namespace {
 
 /// What both backward passes, and making the result again, need from the forward pass.
-struct Saved {
+struct SavedNorm {
   Tensor x;  // what was normalised
   Tensor weight, bias, mean, rstd;
   double eps;
@@ -75,7 +75,7 @@ bool is_recorded(std::initializer_list<const Var*> inputs) {
 }
 
 /// Completes `args` and launches it.
-void launch_forward(const Saved& saved, kernels::LayerNorm args, const Tensor& y) {
+void launch_forward(const SavedNorm& saved, kernels::LayerNorm args, const Tensor& y) {
   args.weight = flat(saved.weight);
   args.bias = flat(saved.bias);
   args.y = rows(y);
@@ -85,7 +85,7 @@ void launch_forward(const Saved& saved, kernels::LayerNorm args, const Tensor& y
   launch(stream_of(y), args);
 }
 
-void normalise(const Saved& saved, const Tensor& y) {
+void normalise(const SavedNorm& saved, const Tensor& y) {
   kernels::LayerNorm args{};
   args.x = rows(saved.x);
   launch_forward(saved, args, y);
@@ -93,7 +93,7 @@ void normalise(const Saved& saved, const Tensor& y) {
 
 /// What add_layer_norm made of the sum, by the same kernel: the one without a residual may add a
 /// row up in another order.
-void normalise_again(const Saved& saved, const Tensor& y) {
+void normalise_again(const SavedNorm& saved, const Tensor& y) {
   const Tensor nothing = full({y.dim(-1)}, -0.0, y.dtype(), y.device());
   kernels::LayerNorm args{};  // x + -0 is x: the sum is written over with its own bits
   args.residual = args.sum = rows(saved.x);
@@ -104,8 +104,8 @@ void normalise_again(const Saved& saved, const Tensor& y) {
 }
 
 /// Lets `fill`, one of the two above, make the result again.
-void recompute_normalised(const Var& result, const Saved& saved,
-                          void (*fill)(const Saved& saved, const Tensor& y)) {
+void recompute_normalised(const Var& result, const SavedNorm& saved,
+                          void (*fill)(const SavedNorm& saved, const Tensor& y)) {
   recompute_output(result, [saved, dtype = result.dtype(), fill] {
     const Tensor y = empty(saved.x.shape(), dtype, saved.x.device());
     fill(saved, y);
@@ -119,7 +119,7 @@ bool lies_like_new(const Tensor& tensor) {
 }
 
 /// Completes `args` with the saved tensors and the slots of weight and bias, and launches it.
-void launch_backward(const Saved& saved, kernels::LayerNormBackward args, Grads& grads,
+void launch_backward(const SavedNorm& saved, kernels::LayerNormBackward args, Grads& grads,
                      int weight_input, int bias_input) {
   const GradSlot dweight = grads.slot(weight_input);
   // The kernel writes one dtype to both; they differ only if one is a parameter and one is not.
@@ -149,7 +149,7 @@ Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
   expect_parameters(kOp, weight.value(), bias.value(), y);
   ops::expect_eps(kOp, eps);
   const bool saves = is_recorded({&input, &weight, &bias});
-  const Saved saved{
+  const SavedNorm saved{
       x, weight.value(), bias.value(), row_statistic(x, saves), row_statistic(x, saves), eps};
   normalise(saved, y);
 
@@ -185,7 +185,7 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
   const Tensor residual_rows = ops::row_strided(residual.value());
   const Tensor sum = empty_like(residual_rows), y = empty_like(x_rows);
   const bool saves = is_recorded({&residual, &x, &weight, &bias});
-  const Saved saved{
+  const SavedNorm saved{
       sum, weight.value(), bias.value(), row_statistic(sum, saves), row_statistic(sum, saves), eps};
   kernels::LayerNorm forward{};
   forward.x = rows(x_rows);

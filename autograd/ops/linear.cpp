@@ -24,19 +24,19 @@ void expect_linear_operands(std::string_view op, const Tensor& x, const Tensor& 
 }
 
 /// What the backward pass needs; x and weight only if the other one has a gradient.
-struct Saved {
+struct SavedLinear {
   SavedTensor x;
   Tensor weight;
   bool tf32;
 };
 
-Saved save(const Var& input, const Tensor& x, const Var& weight, const Tensor& w) {
+SavedLinear save(const Var& input, const Tensor& x, const Var& weight, const Tensor& w) {
   return {weight.requires_grad() ? SavedTensor(input, x) : SavedTensor(),
           input.requires_grad() ? w : Tensor(), ops::tf32_allowed()};
 }
 
 /// Gradients of inputs 0 and 1, x and weight.
-void give_products(const Saved& saved, const Tensor& dy, Grads& grads) {
+void give_products(const SavedLinear& saved, const Tensor& dy, Grads& grads) {
   const auto product = [&saved, &dy](bool transpose_dy, const Tensor& other, const GradSlot& slot) {
     kernels::Gemm args{};
     args.a = rows(dy);
@@ -91,7 +91,7 @@ Var linear(const Var& input, const Var& weight, const Var& bias) {
   expect_linear_operands(kOp, input.value(), weight.value(), bias.value());
   const Tensor x = ops::row_strided(input.value()), w = ops::row_strided(weight.value());
   const Tensor y = empty(x.shape().with(-1, w.dim(0)), x.dtype(), x.device());
-  const Saved saved = save(input, x, weight, w);
+  const SavedLinear saved = save(input, x, weight, w);
   kernels::Gemm args{};
   args.a = rows(x);
   args.b = rows(w);
@@ -118,7 +118,7 @@ Var linear_gelu(const Var& input, const Var& weight, const Var& bias, Output out
   // Made again it comes from `before`, as it was rounded: it must do so the first time as well.
   const bool is_fused = output == Output::kept;
   Tensor y = is_fused ? empty_like(before) : Tensor();
-  const Saved saved = save(input, x, weight, w);
+  const SavedLinear saved = save(input, x, weight, w);
   kernels::Gemm args{};
   args.a = rows(x);
   args.b = rows(w);

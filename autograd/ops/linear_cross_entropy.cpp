@@ -12,26 +12,27 @@ namespace lamina {
 
 namespace {
 
-constexpr std::string_view kOp = "linear_cross_entropy";
+constexpr std::string_view kLinearCrossEntropy = "linear_cross_entropy";
 
 void expect_operands(const Tensor& x, const Tensor& weight, const Tensor& targets,
                      const LinearCrossEntropyOptions& options) {
-  ops::expect_operand(kOp, "x", x);
-  expect_rank(kOp, "x", x, 1);
-  ops::expect_alike(kOp, "weight", weight, "x", x);
-  expect_rank(kOp, "weight", weight, 2);
-  expect_shape(kOp, "weight", weight, {weight.dim(0), x.dim(-1)},
+  ops::expect_operand(kLinearCrossEntropy, "x", x);
+  expect_rank(kLinearCrossEntropy, "x", x, 1);
+  ops::expect_alike(kLinearCrossEntropy, "weight", weight, "x", x);
+  expect_rank(kLinearCrossEntropy, "weight", weight, 2);
+  expect_shape(kLinearCrossEntropy, "weight", weight, {weight.dim(0), x.dim(-1)},
                cat("[classes, in], in being the last dimension of x ", x.shape()));
-  expect_dtype(kOp, "targets", targets, DType::i32, "class numbers");
-  expect_shape(kOp, "targets", targets, x.shape().sub(0, -1),
+  expect_dtype(kLinearCrossEntropy, "targets", targets, DType::i32, "class numbers");
+  expect_shape(kLinearCrossEntropy, "targets", targets, x.shape().sub(0, -1),
                cat("the leading dimensions of x ", x.shape()));
-  expect_same_device(kOp, "targets", targets, "x", x);
+  expect_same_device(kLinearCrossEntropy, "targets", targets, "x", x);
   if (options.classes < 0 || options.classes > weight.dim(0) || weight.dim(0) == 0) {
-    throw ShapeError(cat(kOp, ": classes is ", options.classes, ", expected 1 to ", weight.dim(0),
-                         " (the rows of weight ", weight.shape(), ") or 0 for all of them"));
+    throw ShapeError(cat(kLinearCrossEntropy, ": classes is ", options.classes, ", expected 1 to ",
+                         weight.dim(0), " (the rows of weight ", weight.shape(),
+                         ") or 0 for all of them"));
   }
   if (options.rows < 1) {
-    throw Error(cat(kOp, ": rows is ", options.rows, ", expected at least 1"));
+    throw Error(cat(kLinearCrossEntropy, ": rows is ", options.rows, ", expected at least 1"));
   }
 }
 
@@ -97,7 +98,7 @@ Var linear_cross_entropy(const Var& input, const Var& weight, const Tensor& targ
                                                     .count = flat(counted)});
 
   return record(
-      kOp, {input, weight}, {loss},
+      kLinearCrossEntropy, {input, weight}, {loss},
       [dx, dw, counted, shape = input.shape()](std::span<const Tensor> d, Grads& grads) {
         for (const Tensor& gradient : {dx, dw}) {
           if (!gradient) continue;
