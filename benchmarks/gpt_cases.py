@@ -107,6 +107,18 @@ def write(path, rows, commit):
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
+def rows_of_part(path, commit):
+    """The measured rows of a run of the same commit on the same machine that was cut off."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    for name, wanted in (("commit", commit), ("machine", machine())):
+        if document[name] != wanted:
+            sys.exit(f"{path}: {name} is {document[name]}, expected {wanted} to go on with it; write to another file")
+    return [row for row in document["rows"] if row["ms"] is not None]
+
+
 def line_of(row):
     name = f"{row['case']:11} {row['implementation']:8} {row['variant']:14}"
     if row["ms"] is None:

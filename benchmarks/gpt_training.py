@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 CASES = {
     "toy-cpu": ["--preset", "toy-cpu", "--device", "cpu"],
@@ -39,8 +40,8 @@ def today():
 
 
 def machine():
-    names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
-             if line.startswith("model name")]
+    info = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
     gpu = output_of(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     return {"cpu": names[0] if names else platform.processor(), "cores": len(names),
             "gpu": gpu.splitlines()[0] if gpu else ""}
@@ -51,8 +52,10 @@ def run(program, arguments):
         directory = pathlib.Path(folder) / "run"
         command = [program, "train", *arguments, "--out", str(directory)]
         print(" ".join(command), file=sys.stderr)
+        begin = time.monotonic()
         subprocess.run(command, check=True, stdout=sys.stderr)
-        log = [json.loads(line) for line in (directory / "log.jsonl").open(encoding="utf-8")]
+        process_seconds = time.monotonic() - begin
+        log = [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [entry for entry in log if entry["event"] == "step"]
     evals = [entry for entry in log if entry["event"] == "eval"]
     start, end = log[0], log[-1]
@@ -75,6 +78,7 @@ def run(program, arguments):
         "best_step": best["step"],
         "val_sigma": best["val_sigma"],
         "seconds": end["elapsed_s"],
+        "process_seconds": round(process_seconds, 3),  # with start and end of the process
         "weights": end["weights"],
     }
     for key in ("floor", "excess", "excess_sigma"):

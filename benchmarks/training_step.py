@@ -2,14 +2,15 @@
 """Times the training step of lamina-gpt, and of PyTorch beside it on the same machine.
 
 Usage: python3 benchmarks/training_step.py RESULT.json PROGRAM [--cases NAME...] [--variants NAME...]
-                                           [--peers [NAME...]] [--quick]
+                                           [--peers [NAME...]] [--quick] [--resume]
 
 PROGRAM is lamina-gpt. A step is forward, backward, clipping and AdamW, on random tokens. Variants of Lamina:
 graph (one CUDA graph per step) and eager; and in one graph recompute (blocks run again in the backward pass),
 recompute-norm-gelu (only norms and GELU do), and logits-N (N rows of logits at a time; graph: as many as are 2^31 logits).
 A time is that between two points at which the host waits for the device, 1 or 5 steps apart, so it holds
 all host work; the result is the median of 60 of them with the 10th and 90th percentile. --peers adds PyTorch
-(benchmarks/peers/gpt_step.py; all variants, or those named), in turn with Lamina for each case.
+(benchmarks/peers/gpt_step.py; all variants, or those named), in turn with Lamina for each case. --resume keeps what
+RESULT.json has of this commit and machine, and measures the rest.
 """
 import argparse
 import json
@@ -21,7 +22,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "peers"))
 
 import gpt_step
-from gpt_cases import CASES, MIN_STEPS, line_of, missing, result, write
+from gpt_cases import CASES, MIN_STEPS, line_of, missing, result, rows_of_part, write
 from gpt_training import output_of
 
 VARIANTS = {"graph": [], "eager": ["--eager"], "recompute": ["--recompute"],
@@ -78,6 +79,7 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK_INTERVALS} intervals and {gpt_step.QUICK_STEPS} steps of PyTorch, below the "
                         f"{MIN_STEPS} steps of a result: shows that it runs")
+    parser.add_argument("--resume", action="store_true", help="go on with the result")
     parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]))
     args = parser.parse_args()
     if args.peers == []:
@@ -89,18 +91,21 @@ def main():
     args = parse_arguments()
     intervals = QUICK_INTERVALS if args.quick else INTERVALS
     peer_steps = gpt_step.QUICK_STEPS if args.quick else gpt_step.STEPS
-    rows = []
+    rows = rows_of_part(args.result, args.commit) if args.resume else []
+    measured = {(row["case"], row["implementation"], row["variant"]) for row in rows}
 
-    def add(row):
-        rows.append(row)
-        print(line_of(row), flush=True)
+    def add(name, implementation, variant, row_of):
+        if (name, implementation, variant) in measured:
+            return
+        rows.append(row_of())
+        print(line_of(rows[-1]), flush=True)
         write(args.result, rows, args.commit)
 
     for name in args.cases:
         for variant in args.variants:
-            add(measure(args.program, name, variant, intervals))
+            add(name, "lamina", variant, lambda: measure(args.program, name, variant, intervals))
         for variant in args.peers or ():
-            add(gpt_step.measure_apart(name, variant, peer_steps))
+            add(name, "pytorch", variant, lambda: gpt_step.measure_apart(name, variant, peer_steps))
 
 
 if __name__ == "__main__":

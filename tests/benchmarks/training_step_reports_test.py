@@ -109,6 +109,25 @@ class TrainingStep(unittest.TestCase):
         row = self.run_with("#!/bin/sh\necho 'out of memory' >&2\nexit 3\n", "toy")
         self.assertEqual((row["ms"], row["missing"]), (None, "exit status 3: out of memory"))
 
+    def test_a_run_that_was_cut_off_is_resumed(self):
+        def resume(path, commit):
+            argv = ["training_step.py", str(path), "program", "--cases", "toy", "--resume", "--commit", commit]
+            measure = mock.Mock(side_effect=lambda program, name, variant, _: row(name, "lamina", variant, 9.0))
+            with mock.patch.object(sys, "argv", argv), mock.patch.object(training_step, "measure", measure), \
+                    mock.patch("builtins.print"):
+                training_step.main()
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            return {one["variant"]: one["ms"]["median"] for one in rows}
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "result.json"
+            gpt_cases.write(path, [row("toy", "lamina", "graph", 3.0),
+                                   gpt_cases.missing("toy", "lamina", "eager", "timed out")], "c")
+            self.assertEqual(resume(path, "c"), {"graph": 3.0, "eager": 9.0})
+            with self.assertRaisesRegex(SystemExit, "commit is c, expected d"):
+                resume(path, "d")
+            self.assertEqual(resume(path.with_name("new.json"), "d"), {"graph": 9.0, "eager": 9.0})
+
     def test_refuses_too_few_steps_of_a_peer(self):
         done = subprocess.run([sys.executable, str(BENCHMARKS / "peers" / "gpt_step.py"), "x.json", "--steps", "10"],
                               capture_output=True, text=True)
