@@ -50,8 +50,10 @@ __device__ __forceinline__ void swap_halves(float (&values)[8]) {
 }
 
 /// Adds up the sums over rows of the block's groups and writes them to `partials`, [kSums][cols],
-/// null where a sum is not wanted. Packs are dealt to the groups in turn: a group adds the others'
-/// sums to its own, and leaves them theirs in `staging`, [kSums, kPacks, groups, kPieces, threads].
+/// null where a sum is not wanted. Groups of less than a warp first add up what their warp has:
+/// together they are a part, any other group is one alone. Then packs are dealt to the groups in
+/// turn: a group adds the other parts' sums to its own, and leaves them theirs in `staging`,
+/// [kSums, kPacks, parts, kPieces, threads].
 template <int kSums, int kWidth, int kPacks>
 __device__ __forceinline__ void write_partials(float (&sums)[kSums][kPacks][kWidth],
                                                float* const (&partials)[kSums], float* staging,
@@ -59,21 +61,24 @@ __device__ __forceinline__ void write_partials(float (&sums)[kSums][kPacks][kWid
   constexpr int kPiece = kWidth % 4 == 0 ? 4 : 1;
   constexpr int kPieces = kWidth / kPiece;
   using Piece = Pack<float, kPiece>;
+  const auto threads_per_row = static_cast<int>(blockDim.x);
   const auto groups = static_cast<int>(blockDim.y);
   const auto group = static_cast<int>(threadIdx.y);
-  const auto staged = [&](int pack, int of_group, int piece) {
-    const int place = ((pack * groups + of_group) * kPieces + piece) * static_cast<int>(blockDim.x);
+  const int shift = max(__clz(threads_per_row) - __clz(device::kWarpSize), 0);
+  const int in_part = (1 << shift) - 1;  // bits of a group's number: a part has 2^shift
+  const int parts = groups >> shift;
+  const int part = group >> shift;
+  const auto staged = [&](int pack, int of_part, int piece) {
+    const int place = ((pack * parts + of_part) * kPieces + piece) * threads_per_row;
     return staging + (place + static_cast<int>(threadIdx.x)) * kPiece;
   };
-  // Calls f(n, sum, partial) for each pack (the n-th) that is this group's, or for each that is
-  // not.
-  const auto each_pack = [&](bool is_own, auto&& f) {
+  // Calls f(n, owner, sum, partial) for each pack, the n-th, and the group that it is dealt to.
+  const auto each_pack = [&](auto&& f) {
     int owner = 0;
 #pragma unroll
     for (int n = 0; n < kSums * kPacks; ++n) {
       float* const partial = partials[n / kPacks];
-      if ((owner == group) == is_own && partial != nullptr)
-        f(n, sums[n / kPacks][n % kPacks], partial);
+      if (partial != nullptr) f(n, owner, sums[n / kPacks][n % kPacks], partial);
       owner = owner + 1 == groups ? 0 : owner + 1;
     }
   };
@@ -86,20 +91,34 @@ __device__ __forceinline__ void write_partials(float (&sums)[kSums][kPacks][kWid
         swap_halves(sums[n / kPacks][n % kPacks]);
     }
   }
-  if (groups > 1) {
-    each_pack(false, [&](int n, const float(&sum)[kWidth], float*) {
+#pragma unroll 1
+  for (int offset = threads_per_row; offset < device::kWarpSize; offset *= 2) {
+#pragma unroll
+    for (int n = 0; n < kSums * kPacks; ++n) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        float& sum = sums[n / kPacks][n % kPacks][i];
+        sum += __shfl_xor_sync(device::kFullWarp, sum, offset);
+      }
+    }
+  }
+  if (parts > 1) {
+    each_pack([&](int n, int owner, const float(&sum)[kWidth], float*) {
+      const bool has_owner = owner >> shift == part;
+      if (has_owner || (n & in_part) != (group & in_part)) return;  // one group speaks for its part
 #pragma unroll
       for (int piece = 0; piece < kPieces; ++piece) {
         Piece values;
 #pragma unroll
         for (int i = 0; i < kPiece; ++i)
           values[i] = sum[piece * kPiece + i];
-        device::store_pack(staged(n, group, piece), values);
+        device::store_pack(staged(n, part, piece), values);
       }
     });
     __syncthreads();
   }
-  each_pack(true, [&](int n, const float(&sum)[kWidth], float* partial) {
+  each_pack([&](int n, int owner, const float(&sum)[kWidth], float* partial) {
+    if (owner != group) return;
 #pragma unroll
     for (int piece = 0; piece < kPieces; ++piece) {
       Piece total;
@@ -107,8 +126,8 @@ __device__ __forceinline__ void write_partials(float (&sums)[kSums][kPacks][kWid
       for (int i = 0; i < kPiece; ++i)
         total[i] = sum[piece * kPiece + i];
 #pragma unroll 1
-      for (int other = group + 1; other < group + groups; ++other) {
-        const int from = other < groups ? other : other - groups;
+      for (int other = part + 1; other < part + parts; ++other) {
+        const int from = other < parts ? other : other - parts;
         const auto added = device::load_pack<kPiece>(staged(n, from, piece));
 #pragma unroll
         for (int i = 0; i < kPiece; ++i)
