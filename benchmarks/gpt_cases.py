@@ -72,13 +72,14 @@ TITLES = {"toy": "toy, 6 x 384, 64 x 256 tokens", "gpt2_b4": "GPT-2 124M, 4 x 10
 
 
 def result(case, implementation, variant, ms, steps_per_interval, memory_bytes, command):
-    """A row of the JSON. ms: of one step, once for each interval between two points of time."""
+    """A row of the JSON. ms: of one step, once for each interval between two points of time. bf16: what is computed with;
+    master weights, gradients and moments are f32."""
     shape = CASES[case]
     ms = sorted(ms)
     median = statistics.median(ms)
     tflops = shape.flops_per_token * shape.tokens / median * 1e-9
     return {
-        "case": case, "implementation": implementation, "variant": variant,
+        "case": case, "implementation": implementation, "variant": variant, "precision": "bf16",
         "ms": {"median": round(median, 4), "p10": round(ms[len(ms) // 10], 4),
                "p90": round(ms[len(ms) * 9 // 10], 4), "intervals": len(ms),
                "steps": len(ms) * steps_per_interval},

@@ -8,7 +8,8 @@ PROGRAM is lamina-gpt. A step is forward, backward, clipping and AdamW, on rando
 graph (one CUDA graph per step) and eager; and in one graph recompute (blocks run again in the backward pass),
 recompute-norm-gelu (only norms and GELU do), and logits-N (N rows of logits at a time; graph: as many as are 2^31 logits).
 A time is that between two points at which the host waits for the device, 1 or 5 steps apart, so it holds
-all host work; the result is the median of 60 of them with the 10th and 90th percentile. --peers adds PyTorch
+all host work; the result is the median of 60 of them with the 10th and 90th percentile. graph_nodes are the kernels and
+copies of a step, 0 without a graph; benchmarks/step_profile.py has the time of each kernel. --peers adds PyTorch
 (benchmarks/peers/gpt_step.py; all variants, or those named), in turn with Lamina for each case. --resume keeps what
 RESULT.json has of this commit and machine, and measures the rest.
 """
@@ -66,7 +67,7 @@ def measure(program, name, variant, intervals):
         sys.exit(f"training_step: {program} logged {len(timed)} intervals after step {WARMUP}, expected {intervals}")
     row = result(name, "lamina", variant, [entry["ms"] for entry in timed], timed[1]["step"] - timed[0]["step"],
                  max(entry["memory"] for entry in steps), "lamina-gpt train " + " ".join(arguments))
-    return {**row, "skipped_steps": timed[-1]["skipped"]}
+    return {**row, "skipped_steps": timed[-1]["skipped"], "graph_nodes": log[-1]["graph_nodes"]}
 
 
 def parse_arguments():

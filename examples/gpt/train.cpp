@@ -514,6 +514,7 @@ class Trainer {
                  {"best_step", best_step_},
                  {"skipped", state.skipped},
                  {"weights", hash},
+                 {"graph_nodes", graph_.nodes()},  // kernels and copies of a step
                  {"tok_s", rate},
                  {"elapsed_s", seconds_since(start_)}});
     if (state.skipped > 0) {

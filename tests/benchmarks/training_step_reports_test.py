@@ -55,7 +55,7 @@ folder = pathlib.Path(value("out"))
 folder.mkdir()
 steps, every = int(value("steps")), int(value("log-every"))
 log = [{"event": "step", "step": i, "ms": 99.0 if i <= 20 else 10.0, "memory": 5, "skipped": 0}
-       for i in range(1, steps + 1) if i == 1 or i % every == 0]
+       for i in range(1, steps + 1) if i == 1 or i % every == 0] + [{"event": "end", "graph_nodes": 7}]
 (folder / "log.jsonl").write_text("\\n".join(map(json.dumps, log)))
 """
 
@@ -102,8 +102,10 @@ class TrainingStep(unittest.TestCase):
 
     def test_leaves_out_the_warm_up(self):
         for name, steps in (("toy", 300), ("gpt2_b16", 60)):
-            ms = self.run_with(PROGRAM, name)["ms"]
+            measured = self.run_with(PROGRAM, name)
+            ms = measured["ms"]
             self.assertEqual((ms["median"], ms["p90"], ms["steps"]), (10.0, 10.0, steps))
+            self.assertEqual(measured["graph_nodes"], 7)
 
     def test_names_why_there_is_no_figure(self):
         row = self.run_with("#!/bin/sh\necho 'out of memory' >&2\nexit 3\n", "toy")

@@ -109,13 +109,14 @@ inline std::string write(const std::string& path, const std::string& text) {
   return path;
 }
 
-/// The records of log.jsonl without what depends on time or memory.
+/// The records of log.jsonl without what depends on time, memory or how the step is done.
 inline std::vector<nlohmann::json> timeless_log(const std::string& directory) {
   std::ifstream file(directory + "/log.jsonl");
   std::vector<nlohmann::json> records;
   for (std::string line; std::getline(file, line);) {
     nlohmann::json record = nlohmann::json::parse(line);
-    for (const char* key : {"ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine"})
+    for (const char* key :
+         {"ms", "tok_s", "elapsed_s", "memory", "memory_plan", "machine", "graph_nodes"})
       record.erase(key);
     records.push_back(std::move(record));
   }

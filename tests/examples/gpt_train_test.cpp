@@ -365,6 +365,9 @@ TEST_F(CudaGpt, TheCapturedStepGivesTheBitsOfTheEagerOne) {
       more.insert(more.end(), kinds[kind].begin(), kinds[kind].end());
       const Outcome outcome = train_tiny(out, more);
       ASSERT_EQ(outcome.status, 0) << outcome.errors;
+      const bool has_no_graph =
+          content_of(out + "/log.jsonl").find("\"graph_nodes\":0,") != std::string::npos;
+      EXPECT_EQ(has_no_graph, eager == "true");
       logs.push_back(timeless_log(out));
     }
     EXPECT_EQ(logs[0], logs[1]);
