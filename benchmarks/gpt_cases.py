@@ -97,27 +97,28 @@ def missing(case, implementation, variant, reason):
     return {"case": case, "implementation": implementation, "variant": variant, "ms": None, "missing": reason}
 
 
-def write(path, rows, commit):
-    """Writes the JSON file of these rows."""
+def write(path, rows, commit, earlier=""):
+    """Writes the JSON file of these rows. earlier: the commands of a run that this one goes on with."""
     words = ["RESULT.json" if word == str(path) else word for word in sys.argv]
     if "--commit" in words:  # stands beside it
         del words[words.index("--commit"):words.index("--commit") + 2]
-    document = {"date": today(), "commit": commit, "machine": machine(), "command": "python3 " + shlex.join(words),
-                "rows": rows}
+    command = "python3 " + shlex.join(words)
+    commands = earlier if command in earlier.split("; ") else "; ".join(filter(None, (earlier, command)))
+    document = {"date": today(), "commit": commit, "machine": machine(), "command": commands, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def rows_of_part(path, commit):
-    """The measured rows of a run of the same commit on the same machine that was cut off."""
+def part_of_run(path, commit):
+    """The measured rows and the commands of a run of the same commit on the same machine that was cut off."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return []
+        return [], ""
     for name, wanted in (("commit", commit), ("machine", machine())):
         if document[name] != wanted:
             sys.exit(f"{path}: {name} is {document[name]}, expected {wanted} to go on with it; write to another file")
-    return [row for row in document["rows"] if row["ms"] is not None]
+    return [row for row in document["rows"] if row["ms"] is not None], document["command"]
 
 
 def line_of(row):

@@ -23,7 +23,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "peers"))
 
 import gpt_step
-from gpt_cases import CASES, MIN_STEPS, line_of, missing, result, rows_of_part, write
+from gpt_cases import CASES, MIN_STEPS, line_of, missing, part_of_run, result, write
 from gpt_training import output_of
 
 VARIANTS = {"graph": [], "eager": ["--eager"], "recompute": ["--recompute"],
@@ -92,7 +92,7 @@ def main():
     args = parse_arguments()
     intervals = QUICK_INTERVALS if args.quick else INTERVALS
     peer_steps = gpt_step.QUICK_STEPS if args.quick else gpt_step.STEPS
-    rows = rows_of_part(args.result, args.commit) if args.resume else []
+    rows, earlier = part_of_run(args.result, args.commit) if args.resume else ([], "")
     measured = {(row["case"], row["implementation"], row["variant"]) for row in rows}
 
     def add(name, implementation, variant, row_of):
@@ -100,7 +100,7 @@ def main():
             return
         rows.append(row_of())
         print(line_of(rows[-1]), flush=True)
-        write(args.result, rows, args.commit)
+        write(args.result, rows, args.commit, earlier)
 
     for name in args.cases:
         for variant in args.variants:

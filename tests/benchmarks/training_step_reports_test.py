@@ -118,8 +118,9 @@ class TrainingStep(unittest.TestCase):
             with mock.patch.object(sys, "argv", argv), mock.patch.object(training_step, "measure", measure), \
                     mock.patch("builtins.print"):
                 training_step.main()
-            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-            return {one["variant"]: one["ms"]["median"] for one in rows}
+            document = json.loads(path.read_text(encoding="utf-8"))
+            self.assertEqual(document["command"].count("--resume"), 1)
+            return {one["variant"]: one["ms"]["median"] for one in document["rows"]}
 
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "result.json"
@@ -150,11 +151,11 @@ class Reports(unittest.TestCase):
             plots.draw(document(ROWS[-1:]))
 
     def test_tables_compare_with_the_fastest_peer(self):
-        alone = [row("gpt2_b16", "lamina", "graph", 20.0)]
-        with mock.patch.object(readme, "steps", return_value=[document(ROWS), document(alone), document(ROWS[:1])]):
+        faster = [row("gpt2_b16", "lamina", "graph", 20.0), row("gpt2_b16", "pytorch", "graphs-flash", 29.0)]
+        with mock.patch.object(readme, "steps", return_value=[document(ROWS), document(faster), document(ROWS[:1])]):
             text, variants = readme.training_step(), readme.training_step_variants()
-        self.assertIn("| **25.00 (25.00 to 25.00)** | 655 k |", text)  # of the run that has it
-        self.assertIn("| 30.00 (30.00 to 30.00) compile-cudnn | 1.20 |", text)
+        self.assertIn("| **25.00 (25.00 to 25.00)** | 655 k |", text)  # of the first run
+        self.assertIn("| 30.00 (30.00 to 30.00) compile-cudnn | 1.20 | 29.00 graphs-flash |", text)
         self.assertEqual(variants.count("| GPT-2 124M, 16 x 1024 | 0000000 |"), 3)
         self.assertIn("| pytorch graphs-flash |", variants.splitlines()[0])
 
