@@ -115,9 +115,11 @@ def part_of_run(path, commit):
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [], ""
+    except ValueError as error:
+        sys.exit(f"{path}: {error}, expected the result of a run that was cut off; write to another file")
     for name, wanted in (("commit", commit), ("machine", machine())):
-        if document[name] != wanted:
-            sys.exit(f"{path}: {name} is {document[name]}, expected {wanted} to go on with it; write to another file")
+        if document.get(name) != wanted:
+            sys.exit(f"{path}: {name} is {document.get(name)}, expected {wanted} to go on with it; write to another file")
     return [row for row in document["rows"] if row["ms"] is not None], document["command"]
 
 

@@ -55,6 +55,8 @@ def measure(program, name, variant, intervals):
         try:
             subprocess.run([program, "train", *arguments, "--out", str(directory)], check=True,
                            capture_output=True, text=True, timeout=SECONDS)
+        except OSError as error:
+            sys.exit(f"training_step: {error}, expected lamina-gpt; build it as docs/performance.md says")
         except subprocess.TimeoutExpired:
             return missing(name, "lamina", variant, f"not done after {SECONDS} s")
         except subprocess.CalledProcessError as error:

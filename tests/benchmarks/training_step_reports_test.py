@@ -129,6 +129,11 @@ class TrainingStep(unittest.TestCase):
             self.assertEqual(resume(path, "c"), {"graph": 3.0, "eager": 9.0})
             with self.assertRaisesRegex(SystemExit, "commit is c, expected d"):
                 resume(path, "d")
+            for text, reason in (("", "Expecting value"), ("{}", "commit is None, expected c")):
+                broken = path.with_name("broken.json")
+                broken.write_text(text, encoding="utf-8")
+                with self.assertRaisesRegex(SystemExit, reason):
+                    resume(broken, "c")
             self.assertEqual(resume(path.with_name("new.json"), "d"), {"graph": 9.0, "eager": 9.0})
 
     def test_refuses_too_few_steps_of_a_peer(self):
