@@ -430,27 +430,23 @@ def profile_example():
 
 
 def loss_curve():
-    """What tests/parity/loss_curve.py measured: means over 50 steps, and their largest differences."""
-    document = load("nvidia-h200/loss_curve.json")
-    loss, window = document["loss"], document["window"]
-
-    def smoothed(name, end):
-        return statistics.mean(loss[name][end - window:end])
-
-    def largest(a, b, first, last):
-        return max(abs(smoothed(a, end) - smoothed(b, end)) for end in range(first, last + 1))
-
-    steps = len(loss["lamina"])
+    """What tests/parity/loss_curve.py measured: of each run the largest differences between means over 50 steps."""
     rows = []
-    for first, last in ((window, 199), (200, 449), (450, 699), (700, steps)):
-        rows.append((f"{first} to {last}", *(f"{smoothed(name, last):.4f}" for name in loss),
-                     *(f"{largest(a, b, first, last):.4f}" for a, b in itertools.combinations(loss, 2))))
-    names = [name.replace("_", ", ").replace("lamina", "Lamina").replace("pytorch", "PyTorch") for name in loss]
-    header = ("steps", *(f"{name}, last loss" for name in names),
-              *(f"most between {a} and {b}" for a, b in itertools.combinations(names, 2)))
+    for run in load("nvidia-h200/loss_curve.json")["runs"]:
+        loss, window, settings = run["loss"], run["window"], run["settings"]
+        means = {name: [statistics.mean(losses[end - window:end]) for end in range(window, len(losses) + 1)]
+                 for name, losses in loss.items()}
+        pairs = [[abs(x - y) for x, y in zip(means[a], means[b])] for a, b in itertools.combinations(loss, 2)]
+        above = [window + at for at, difference in enumerate(pairs[0]) if difference > run["limit"]]
+        rows.append((f"{settings['batch']} x {settings['context']} tokens, vocabulary {settings['vocab']}, rate "
+                     f"{settings['lr']:g}, residual {settings['residual']}, seed {settings['seed']}", run["commit"][:7],
+                     *(f"{max(pair):.4f}" for pair in pairs), f"{above[0]} to {above[-1]}" if above else "none",
+                     *(f"{mean[-1]:.4f}" for mean in means.values())))
+    header = ("run", "commit", "Lamina and flash", "Lamina and math", "flash and math",
+              "steps of the first difference above the limit", "Lamina, last loss", "flash", "math")
     return "\n\n".join([table(header, rows),
-                        f"{document['machine']['gpu']}, PyTorch {document['torch']}, {document['date']}, commit "
-                        f"{document['commit'][:10]}; {document['shape']}"])
+                        f"{run['machine']['gpu']}, PyTorch {run['torch']}, {run['date']}; {settings['layers']} layers, "
+                        f"{settings['steps']:,} steps, {settings['dtype']}"])
 
 
 def profile_overhead():

@@ -2,7 +2,7 @@
 // Trains the example's GPT from given weights on the built-in standard corpus, for loss_curve.py,
 // which trains PyTorch's GPT-2 on the same batches.
 // Usage: loss_curve INPUT.safetensors OUTPUT.safetensors DEVICE DTYPE LAYERS HEADS RESIDUAL STEPS
-//        BATCH CONTEXT
+//        BATCH CONTEXT LR
 // Input: the parameters by Lamina's names. Output, one entry per step: "tokens" [steps, 2, batch,
 // context] i32 (inputs, then targets), "loss" and "lr" [steps] f32.
 #include "examples/gpt/data.h"
@@ -22,8 +22,9 @@ void run(char** argv) {
   const std::int64_t steps = std::stoll(argv[8]), batch = std::stoll(argv[9]),
                      context = std::stoll(argv[10]);
   model->to(device, parity::dtype_named(argv[4]));
+  const float lr = std::stof(argv[11]);
   nn::AdamW optimizer(model->parameters(),
-                      {.schedule = nn::schedule::cosine(6e-4F, 6e-5F, steps / 10, steps),
+                      {.schedule = nn::schedule::cosine(lr, lr / 10, steps / 10, steps),
                        .beta2 = 0.95F,
                        .weight_decay = 0.1F,
                        .max_norm = 1.0F});
@@ -50,10 +51,10 @@ void run(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 11) {
+  if (argc != 12) {
     std::fprintf(
         stderr,
-        "usage: %s INPUT OUTPUT DEVICE f32|bf16 LAYERS HEADS same|f32 STEPS BATCH CONTEXT\n",
+        "usage: %s INPUT OUTPUT DEVICE f32|bf16 LAYERS HEADS same|f32 STEPS BATCH CONTEXT LR\n",
         argv[0]);
     return 2;
   }

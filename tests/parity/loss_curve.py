@@ -5,9 +5,12 @@ Usage: python3 tests/parity/loss_curve.py PATH/TO/loss_curve RESULT.json [--step
 
 Both start from the same weights, rounded to bf16, and see the same batches of the standard corpus in the same
 order: AdamW on f32 master weights, the same learning rates, clipping to 1, no dropout. PyTorch computes under
-torch.autocast. --dtype f32 compares f32 with f32, also with --device cpu. The curves are smoothed by a running mean over 50 steps; the largest difference between them must
-stay within 0.01 nats. Two runs of PyTorch that differ only in the rounding of the attention (its flash and its
-plain kernels) give the scale: how far runs part by rounding alone.
+torch.autocast, where its residual stream is f32. --dtype f32 compares f32 with f32, also with --device cpu.
+The curves are smoothed by a running mean over 50 steps; the largest difference between them must stay within
+0.01 nats. Two runs of PyTorch that differ only in the rounding of the attention (its flash and its plain
+kernels) give the scale: how far runs part by rounding alone.
+
+RESULT.json has a list of runs; a run takes the place of one with the same settings.
 """
 import argparse
 import json
@@ -28,6 +31,7 @@ from gpt_training import machine, output_of, today
 
 LIMIT = 0.01  # nats
 WINDOW = 50  # steps
+SETTINGS = ("layers", "heads", "width", "vocab", "context", "batch", "steps", "dtype", "residual", "lr", "seed")
 
 
 def smoothed(losses):
@@ -44,7 +48,7 @@ def run_lamina(args, model, config, folder):
         weights[ours] = (value.T if transposed else value).float().cpu().contiguous()
     save_file(weights, str(source))
     subprocess.run([args.program, source, target, args.device, args.dtype, str(args.layers), str(args.heads),
-                    args.residual, str(args.steps), str(args.batch), str(config.n_positions)], check=True)
+                    args.residual, str(args.steps), str(args.batch), str(config.n_positions), str(args.lr)], check=True)
     run = load_file(str(target))
     return run["loss"].tolist(), run["lr"].tolist(), run["tokens"]
 
@@ -88,12 +92,14 @@ def main():
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16")
     parser.add_argument("--residual", choices=("same", "f32"), default="same", help="Lamina's residual stream")
+    parser.add_argument("--lr", type=float, default=6e-4, help="the highest, after a tenth of the steps; cosine to its tenth")
+    parser.add_argument("--seed", type=int, default=1, help="of the first weights")
     parser.add_argument("--commit", default=output_of(["git", "rev-parse", "HEAD"]))
     args = parser.parse_args()
 
     config = GPT2Config(n_layer=args.layers, n_head=args.heads, n_embd=args.width, vocab_size=args.vocab,
                         n_positions=args.context, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
-    torch.manual_seed(1)
+    torch.manual_seed(args.seed)
     model = GPT2LMHeadModel(config).to(args.device)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -111,18 +117,21 @@ def main():
         return (smoothed(a) - smoothed(b)).abs().max().item()
 
     largest = distance(ours, theirs["flash"])
-    document = {
+    run = {
         "date": today(), "commit": args.commit, "machine": machine(), "torch": torch.__version__,
-        "shape": f"{args.layers} layers, {args.heads} heads, width {args.width}, vocabulary {args.vocab}, "
-                 f"{args.batch} x {args.context} tokens, {args.steps} steps, {args.dtype}, residual {args.residual}",
+        "command": "python3 tests/parity/loss_curve.py PROGRAM RESULT.json "
+                   + " ".join(word for word in sys.argv[1:] if word not in (args.program, str(args.result))),
+        "settings": {name: getattr(args, name) for name in SETTINGS},
         "window": WINDOW, "limit": LIMIT, "largest_difference": largest,
         "largest_difference_within_pytorch": distance(theirs["flash"], theirs["math"]),
         "loss": {"lamina": ours, "pytorch_flash": theirs["flash"], "pytorch_math": theirs["math"]},
     }
+    others = json.loads(args.result.read_text(encoding="utf-8"))["runs"] if args.result.exists() else []
+    runs = [other for other in others if other["settings"] != run["settings"]] + [run]
     args.result.parent.mkdir(parents=True, exist_ok=True)
-    args.result.write_text(json.dumps(document) + "\n", encoding="utf-8")
+    args.result.write_text(json.dumps({"runs": runs}) + "\n", encoding="utf-8")
     print(f"largest difference {largest:.4f} nats, limit {LIMIT}; within PyTorch "
-          f"{document['largest_difference_within_pytorch']:.4f}; last losses {ours[-1]:.4f} and "
+          f"{run['largest_difference_within_pytorch']:.4f}; last losses {ours[-1]:.4f} and "
           f"{theirs['flash'][-1]:.4f}")
     return 0 if largest <= LIMIT else 1
 
