@@ -86,24 +86,29 @@ Var causal_softmax(const Var& x);
 Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps = 1e-5,
                std::optional<DType> dtype = {}, Output output = Output::kept);
 
-struct AddLayerNormResult {
+/// x / sqrt(mean(x^2) + eps) * weight over rows: neither centred nor shifted. Dtypes as in
+/// layer_norm(); saves rstd (4 bytes per row) besides x.
+/// Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467, eq. 4.
+Var rms_norm(const Var& x, const Var& weight, double eps = 1e-5, std::optional<DType> dtype = {},
+             Output output = Output::kept);
+
+struct AddNormResult {
   Var sum;         // residual + dropout(x), dtype of residual
-  Var normalized;  // layer_norm(sum), dtype of x
+  Var normalized;  // the norm of sum, dtype of x
 };
 
 /// The residual add, and dropout of x before it if p > 0 (generator is then required), fused with
-/// the LayerNorm that follows: one kernel in each direction. residual, x: [..., cols]. The residual
+/// the norm that follows: one kernel in each direction. residual, x: [..., cols]. The residual
 /// has the dtype of x or a wider one: f32 beside f16 or bf16; f64 beside f32 on the CPU. The
 /// moments are those of the sum in its own dtype. The gradient of x carries its column sum, which a
 /// preceding linear() takes as its bias gradient. `output` is about `normalized`, which is kept
 /// anyway where residual or x is a view of a part.
-AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
-                                  const Var& bias, double eps = 1e-5, double p = 0.0,
-                                  Generator* generator = nullptr, Output output = Output::kept);
-
-/// x / sqrt(mean(x^2) + eps) * weight over rows. weight: [cols] or empty, dtype of x or f32.
-/// Zhang, Sennrich 2019, https://arxiv.org/abs/1910.07467, eq. 4.
-Var rms_norm(const Var& x, const Var& weight, double eps = 1e-5, Output output = Output::kept);
+AddNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight, const Var& bias,
+                             double eps = 1e-5, double p = 0.0, Generator* generator = nullptr,
+                             Output output = Output::kept);
+AddNormResult add_rms_norm(const Var& residual, const Var& x, const Var& weight, double eps = 1e-5,
+                           double p = 0.0, Generator* generator = nullptr,
+                           Output output = Output::kept);
 
 // ---- products
 // ------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LayerNorm and RMSNorm.
 #include "core/kernels/layer_norm.h"
 
 #include "cpu_kernels/keep_mask.h"
@@ -54,13 +55,17 @@ void add_residual(const LayerNorm& args, const cpu::KeepMask& mask, std::int64_t
 
 /// The mean as two numbers, center + correction, and the variance: the second pass measures how far
 /// the rounded center is off and takes that out of both. Without it a common offset of 1e4 standard
-/// deviations would cost three digits.
+/// deviations would cost three digits. Of RMSNorm: 0, and the mean of the squares.
 template <class S>
 struct Moments {
-  S center, correction, variance;
+  S center{}, correction{}, variance;
 
-  Moments(const S* x, std::int64_t cols) {
+  Moments(Norm norm, const S* x, std::int64_t cols) {
     const S n = static_cast<S>(cols);
+    if (norm == Norm::rms) {
+      variance = cpu::lane_sum<S>(cols, [&](std::int64_t c) { return x[c] * x[c]; }) / n;
+      return;
+    }
     center = cpu::lane_sum<S>(cols, [&](std::int64_t c) { return x[c]; }) / n;
     correction = cpu::lane_sum<S>(cols, [&](std::int64_t c) { return x[c] - center; }) / n;
     const S squares =
@@ -73,14 +78,14 @@ struct Moments {
 template <class T, class S>
 void forward(const LayerNorm& args) {
   const std::int64_t cols = args.x.cols;
-  const std::vector<S> weight = cpu::parameters<S>(args.weight, cols, S{1}, args.kName);
-  const std::vector<S> bias = cpu::parameters<S>(args.bias, cols, S{0}, args.kName);
+  const std::vector<S> weight = cpu::parameters<S>(args.weight, cols, S{1}, args.name());
+  const std::vector<S> bias = cpu::parameters<S>(args.bias, cols, S{0}, args.name());
   const S *const w = weight.data(), *const b = bias.data();
   const cpu::KeepMask mask(args.key, args.drop_p);
   cpu::parallel_rows(args.x.rows, cols, [&](std::int64_t row) {
     if (args.residual) add_residual<T, S>(args, mask, row);
     const S* const x = cpu::row_of<S>(args.residual ? args.sum : args.x, row);
-    const Moments<S> moments(x, cols);
+    const Moments<S> moments(args.norm, x, cols);
     const S rstd = S{1} / std::sqrt(moments.variance + static_cast<S>(args.eps));
     if (args.mean) args.mean.as<S>()[row] = moments.center + moments.correction;
     if (args.rstd) args.rstd.as<S>()[row] = rstd;
@@ -113,16 +118,13 @@ void backward_row(const LayerNormBackward& args, const S* weight, const cpu::Kee
   const S* const dsum = cpu::row_of<S>(args.dsum, row);
   S* const dx = args.dx_write == GradWrite::skip ? nullptr : cpu::row_of<S>(args.dx, row);
   T* const dx_drop = cpu::row_of<T>(args.dx_drop, row);
-  const S mean = args.mean.as<S>()[row], rstd = args.rstd.as<S>()[row];
+  const bool centers = args.norm == Norm::layer;
+  const S mean = centers ? args.mean.as<S>()[row] : S{0}, rstd = args.rstd.as<S>()[row];
   const S n = static_cast<S>(cols);
-  const S mean_g =
-      cpu::lane_sum<S>(cols, [&](std::int64_t c) { return static_cast<S>(dy[c]) * weight[c]; }) / n;
+  const auto g = [&](std::int64_t c) { return static_cast<S>(dy[c]) * weight[c]; };
+  const S mean_g = centers ? cpu::lane_sum<S>(cols, g) / n : S{0};
   const S mean_gh =
-      cpu::lane_sum<S>(cols,
-                       [&](std::int64_t c) {
-                         return static_cast<S>(dy[c]) * weight[c] * ((x[c] - mean) * rstd);
-                       }) /
-      n;
+      cpu::lane_sum<S>(cols, [&](std::int64_t c) { return g(c) * ((x[c] - mean) * rstd); }) / n;
   constexpr std::int64_t kBlock = cpu::kMaskBlock;
   for (std::int64_t at = 0; at < cols; at += kBlock) {
     const std::int64_t count = std::min(kBlock, cols - at);
@@ -166,7 +168,7 @@ void backward_row(const LayerNormBackward& args, const S* weight, const cpu::Kee
 template <class T, class S>
 void backward(const LayerNormBackward& args) {
   const std::int64_t cols = args.x.cols;
-  const std::vector<S> weight = cpu::parameters<S>(args.weight, cols, S{1}, args.kName);
+  const std::vector<S> weight = cpu::parameters<S>(args.weight, cols, S{1}, args.name());
   const cpu::KeepMask mask(args.key, args.drop_p);
   const cpu::Chunks chunks = cpu::chunks_of(args.x.rows, cols);
   S* const workspace = args.workspace.as<S>();  // [chunks, 3, cols]
@@ -177,7 +179,7 @@ void backward(const LayerNormBackward& args) {
     }
   });
   const auto finish = [&](std::int64_t which, const Flat& out, GradWrite write) {
-    cpu::write_partials(workspace + which * cols, chunks.count, 3 * cols, out, write, args.kName);
+    cpu::write_partials(workspace + which * cols, chunks.count, 3 * cols, out, write, args.name());
   };
   finish(0, args.dweight, args.dweight_write);
   finish(1, args.dbias, args.dbias_write);
@@ -188,7 +190,7 @@ void backward(const LayerNormBackward& args) {
 
 void run(const LayerNorm& args, CpuStream) {
   const DType stream = args.residual ? args.residual.dtype : args.x.dtype;
-  dispatch_stream(args.y.dtype, stream, args.kName,
+  dispatch_stream(args.y.dtype, stream, args.name(),
                   [&]<class T, class S>() { forward<T, S>(args); });
 }
 
@@ -198,7 +200,7 @@ std::int64_t workspace_bytes(const LayerNormBackward& args, CpuStream) {
 }
 
 void run(const LayerNormBackward& args, CpuStream) {
-  dispatch_stream(args.dy.dtype, args.x.dtype, args.kName,
+  dispatch_stream(args.dy.dtype, args.x.dtype, args.name(),
                   [&]<class T, class S>() { backward<T, S>(args); });
 }
 

@@ -5,7 +5,6 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "core/kernels/layer_norm.h"
-#include "core/kernels/rms_norm.h"
 #include "core/text.h"
 #include "cuda_kernels/lamina_kernels.h"
 
@@ -219,6 +218,16 @@ void expect_statistic(std::string_view op, std::string_view name, const Flat& vi
   }
 }
 
+/// For operands of LayerNorm that RMSNorm has not.
+void expect_none(std::string_view op,
+                 std::initializer_list<std::pair<std::string_view, const void*>> operands) {
+  for (const auto& [name, data] : operands) {
+    if (data == nullptr) continue;
+    throw Error(
+        cat(op, ": ", name, " is given, expected NULL (RMSNorm neither centres nor shifts)"));
+  }
+}
+
 /// A sum over rows has f32 or the dtype of the weight, or of dy where there is no weight.
 void expect_sum_dtype(std::string_view name, const Operands& operands, const Flat& sum,
                       const Flat& weight, DType dy) {
@@ -227,11 +236,12 @@ void expect_sum_dtype(std::string_view name, const Operands& operands, const Fla
                               weight ? "weight" : "dy");
 }
 
-LayerNorm contract_of(const lamina_layer_norm_args* pointer) {
-  constexpr std::string_view kOp = LayerNorm::kName;
-  const lamina_layer_norm_args& from = checked(kOp, pointer);
-  Operands operands(kOp, from.rows, from.cols);
+LayerNorm contract_of(Norm norm, const lamina_norm_args* pointer) {
   LayerNorm to{};
+  to.norm = norm;
+  const std::string_view op = to.name();
+  const lamina_norm_args& from = checked(op, pointer);
+  Operands operands(op, from.rows, from.cols);
   to.x = operands.matrix("x", from.x, Direction::in);
   to.residual = operands.optional_matrix("residual", from.residual, Direction::in);
   to.sum = operands.optional_matrix("sum", from.sum, Direction::out);
@@ -244,14 +254,15 @@ LayerNorm contract_of(const lamina_layer_norm_args* pointer) {
   to.drop_p = from.drop_p;
   to.key = {from.seed, from.offset};
 
-  expect_eps(kOp, from.eps);
-  expect_drop_p(kOp, from.drop_p);
+  expect_eps(op, from.eps);
+  expect_drop_p(op, from.drop_p);
+  if (norm == Norm::rms) expect_none(op, {{"bias", from.bias.data}, {"mean", from.mean}});
   if (static_cast<bool>(to.sum) != static_cast<bool>(to.residual)) {
-    throw Error(cat(kOp, ": ", to.sum ? "sum" : "residual", " is given without ",
+    throw Error(cat(op, ": ", to.sum ? "sum" : "residual", " is given without ",
                     to.sum ? "residual" : "sum", ", expected both or neither"));
   }
   if (operands.has_elements() && from.drop_p > 0.0F && !to.residual) {
-    throw Error(cat(kOp, ": drop_p is ", from.drop_p,
+    throw Error(cat(op, ": drop_p is ", from.drop_p,
                     " without a residual, expected 0 (dropout is of what is added to it)"));
   }
   if (to.residual) {
@@ -269,11 +280,12 @@ LayerNorm contract_of(const lamina_layer_norm_args* pointer) {
   return to;
 }
 
-LayerNormBackward contract_of(const lamina_layer_norm_backward_args* pointer) {
-  constexpr std::string_view kOp = LayerNormBackward::kName;
-  const lamina_layer_norm_backward_args& from = checked(kOp, pointer);
-  Operands operands(kOp, from.rows, from.cols);
+LayerNormBackward contract_of(Norm norm, const lamina_norm_backward_args* pointer) {
   LayerNormBackward to{};
+  to.norm = norm;
+  const std::string_view op = to.name();
+  const lamina_norm_backward_args& from = checked(op, pointer);
+  Operands operands(op, from.rows, from.cols);
   to.x = operands.matrix("x", from.x, Direction::in);
   to.dy = operands.matrix("dy", from.dy, Direction::in);
   to.dsum = operands.optional_matrix("dsum", from.dsum, Direction::in);
@@ -285,15 +297,19 @@ LayerNormBackward contract_of(const lamina_layer_norm_backward_args* pointer) {
   to.dweight = operands.vector("dweight", from.dweight, Direction::out);
   to.dbias = operands.vector("dbias", from.dbias, Direction::out);
   to.column_sum = operands.floats("column_sum", from.column_sum, from.cols, Direction::out);
-  to.dx_write = checked_write(kOp, "dx_write", from.dx_write);
-  to.dweight_write = checked_write(kOp, "dweight_write", from.dweight_write);
-  to.dbias_write = checked_write(kOp, "dbias_write", from.dbias_write);
+  to.dx_write = checked_write(op, "dx_write", from.dx_write);
+  to.dweight_write = checked_write(op, "dweight_write", from.dweight_write);
+  to.dbias_write = checked_write(op, "dbias_write", from.dbias_write);
   to.drop_p = from.drop_p;
   to.key = {from.seed, from.offset};
 
-  expect_drop_p(kOp, from.drop_p);
-  expect_statistic(kOp, "mean", to.mean, operands);
-  expect_statistic(kOp, "rstd", to.rstd, operands);
+  expect_drop_p(op, from.drop_p);
+  if (norm == Norm::layer) {
+    expect_statistic(op, "mean", to.mean, operands);
+  } else {
+    expect_none(op, {{"mean", from.mean}, {"dbias", from.dbias.data}});
+  }
+  expect_statistic(op, "rstd", to.rstd, operands);
   operands.expect_same_or_f32("x", to.x.dtype, to.dy.dtype, "dy");
   if (to.dsum) operands.expect_dtype("dsum", to.dsum.dtype, to.x.dtype, "the dtype of x");
   if (to.dx) operands.expect_dtype("dx", to.dx.dtype, to.x.dtype, "the dtype of x");
@@ -312,51 +328,6 @@ LayerNormBackward contract_of(const lamina_layer_norm_backward_args* pointer) {
   return to;
 }
 
-RmsNorm contract_of(const lamina_rms_norm_args* pointer) {
-  constexpr std::string_view kOp = RmsNorm::kName;
-  const lamina_rms_norm_args& from = checked(kOp, pointer);
-  Operands operands(kOp, from.rows, from.cols);
-  RmsNorm to{};
-  to.x = operands.matrix("x", from.x, Direction::in);
-  to.y = operands.matrix("y", from.y, Direction::out);
-  to.weight = operands.vector("weight", from.weight, Direction::in);
-  to.rstd = operands.floats("rstd", from.rstd, from.rows, Direction::out);
-  to.eps = from.eps;
-
-  expect_eps(kOp, from.eps);
-  operands.expect_same_or_f32("x", to.x.dtype, to.y.dtype, "y");
-  if (to.weight) operands.expect_same_or_f32("weight", to.weight.dtype, to.y.dtype, "y");
-  operands.expect_apart({});
-  return to;
-}
-
-RmsNormBackward contract_of(const lamina_rms_norm_backward_args* pointer) {
-  constexpr std::string_view kOp = RmsNormBackward::kName;
-  const lamina_rms_norm_backward_args& from = checked(kOp, pointer);
-  Operands operands(kOp, from.rows, from.cols);
-  RmsNormBackward to{};
-  to.x = operands.matrix("x", from.x, Direction::in);
-  to.dy = operands.matrix("dy", from.dy, Direction::in);
-  to.weight = operands.vector("weight", from.weight, Direction::in);
-  to.rstd = operands.floats("rstd", from.rstd, from.rows, Direction::in);
-  to.dx = operands.optional_matrix("dx", from.dx, Direction::out);
-  to.dweight = operands.vector("dweight", from.dweight, Direction::out);
-  to.dx_write = checked_write(kOp, "dx_write", from.dx_write);
-  to.dweight_write = checked_write(kOp, "dweight_write", from.dweight_write);
-
-  expect_statistic(kOp, "rstd", to.rstd, operands);
-  operands.expect_same_or_f32("x", to.x.dtype, to.dy.dtype, "dy");
-  if (to.dx) operands.expect_dtype("dx", to.dx.dtype, to.x.dtype, "the dtype of x");
-  if (to.weight) operands.expect_same_or_f32("weight", to.weight.dtype, to.dy.dtype, "dy");
-  expect_sum_dtype("dweight", operands, to.dweight, to.weight, to.dy.dtype);
-  if (to.dx_write == GradWrite::overwrite) {
-    operands.expect_apart({{"dx", "dy"}});
-  } else {
-    operands.expect_apart({});
-  }
-  return to;
-}
-
 /// The stream of a call whose operands were found to fit. Throws DeviceError.
 CudaStream stream_of(std::string_view op, int device, void* stream) {
   if (device < 0 || device >= cuda_device_count()) {
@@ -369,53 +340,52 @@ CudaStream stream_of(std::string_view op, int device, void* stream) {
 template <class Args>
 void queue(const Args& args, CudaStream stream) {
   run(args, stream);
-  cuda::check_launch(stream, Args::kName, false);
+  cuda::check_launch(stream, args.name(), false);
 }
 
-template <class Contract, class From>
-int forward(const From* from, int device, void* handle) noexcept {
+int forward(Norm norm, const lamina_norm_args* from, int device, void* handle) noexcept {
   return guarded([&] {
-    const Contract args = contract_of(from);
+    const LayerNorm args = contract_of(norm, from);
     if (args.x.rows == 0 || args.x.cols == 0) return;
-    const CudaStream stream = stream_of(Contract::kName, device, handle);
+    const CudaStream stream = stream_of(args.name(), device, handle);
     const CurrentDevice current{stream};
     queue(args, stream);
   });
 }
 
-template <class Contract, class From>
-int backward(const From* from, int device, void* handle) noexcept {
+int backward(Norm norm, const lamina_norm_backward_args* from, int device, void* handle) noexcept {
   return guarded([&] {
-    constexpr std::string_view kOp = Contract::kName;
-    Contract args = contract_of(from);
+    LayerNormBackward args = contract_of(norm, from);
     if (args.x.cols == 0) return;
-    const CudaStream stream = stream_of(kOp, device, handle);
+    const std::string_view op = args.name();
+    const CudaStream stream = stream_of(op, device, handle);
     const CurrentDevice current{stream};
     const std::int64_t needed = workspace_bytes(args, stream);
     const std::int64_t given = from->workspace == nullptr ? 0 : from->workspace_bytes;
     if (given < needed) {
-      throw Error(cat(kOp, ": workspace has ", given, " bytes, expected at least ", needed,
-                      " (what lamina_", kOp, "_workspace_bytes gives)"));
+      throw Error(cat(op, ": workspace has ", given, " bytes, expected at least ", needed,
+                      " (what lamina_", op, "_workspace_bytes gives)"));
     }
     if (reinterpret_cast<std::uintptr_t>(from->workspace) % 16 != 0) {
-      throw Error(cat(kOp, ": workspace is at ", from->workspace, ", expected a multiple of 16"));
+      throw Error(cat(op, ": workspace is at ", from->workspace, ", expected a multiple of 16"));
     }
     args.workspace = {from->workspace, given, DType::u8};
     queue(args, stream);
   });
 }
 
-template <class Contract, class From>
-int workspace(const From* from, int device, std::int64_t* bytes) noexcept {
+int workspace(Norm norm, const lamina_norm_backward_args* from, int device,
+              std::int64_t* bytes) noexcept {
   return guarded([&] {
-    constexpr std::string_view kOp = Contract::kName;
-    if (bytes == nullptr) throw Error(cat(kOp, ": bytes is NULL, expected where to write them"));
-    const Contract args = contract_of(from);
+    const LayerNormBackward args = contract_of(norm, from);
+    if (bytes == nullptr) {
+      throw Error(cat(args.name(), ": bytes is NULL, expected where to write them"));
+    }
     if (args.x.cols == 0) {
       *bytes = 0;
       return;
     }
-    const CudaStream stream = stream_of(kOp, device, nullptr);
+    const CudaStream stream = stream_of(args.name(), device, nullptr);
     const CurrentDevice current{stream};
     *bytes = workspace_bytes(args, stream);
   });
@@ -424,31 +394,32 @@ int workspace(const From* from, int device, std::int64_t* bytes) noexcept {
 }  // namespace
 }  // namespace lamina::kernels
 
-int lamina_layer_norm(const lamina_layer_norm_args* args, int device, void* stream) {
-  return lamina::kernels::forward<lamina::kernels::LayerNorm>(args, device, stream);
+using lamina::kernels::Norm;
+
+int lamina_layer_norm(const lamina_norm_args* args, int device, void* stream) {
+  return lamina::kernels::forward(Norm::layer, args, device, stream);
 }
 
-int lamina_layer_norm_backward(const lamina_layer_norm_backward_args* args, int device,
-                               void* stream) {
-  return lamina::kernels::backward<lamina::kernels::LayerNormBackward>(args, device, stream);
+int lamina_rms_norm(const lamina_norm_args* args, int device, void* stream) {
+  return lamina::kernels::forward(Norm::rms, args, device, stream);
 }
 
-int lamina_layer_norm_backward_workspace_bytes(const lamina_layer_norm_backward_args* args,
-                                               int device, int64_t* bytes) {
-  return lamina::kernels::workspace<lamina::kernels::LayerNormBackward>(args, device, bytes);
+int lamina_layer_norm_backward(const lamina_norm_backward_args* args, int device, void* stream) {
+  return lamina::kernels::backward(Norm::layer, args, device, stream);
 }
 
-int lamina_rms_norm(const lamina_rms_norm_args* args, int device, void* stream) {
-  return lamina::kernels::forward<lamina::kernels::RmsNorm>(args, device, stream);
+int lamina_rms_norm_backward(const lamina_norm_backward_args* args, int device, void* stream) {
+  return lamina::kernels::backward(Norm::rms, args, device, stream);
 }
 
-int lamina_rms_norm_backward(const lamina_rms_norm_backward_args* args, int device, void* stream) {
-  return lamina::kernels::backward<lamina::kernels::RmsNormBackward>(args, device, stream);
+int lamina_layer_norm_backward_workspace_bytes(const lamina_norm_backward_args* args, int device,
+                                               int64_t* bytes) {
+  return lamina::kernels::workspace(Norm::layer, args, device, bytes);
 }
 
-int lamina_rms_norm_backward_workspace_bytes(const lamina_rms_norm_backward_args* args, int device,
+int lamina_rms_norm_backward_workspace_bytes(const lamina_norm_backward_args* args, int device,
                                              int64_t* bytes) {
-  return lamina::kernels::workspace<lamina::kernels::RmsNormBackward>(args, device, bytes);
+  return lamina::kernels::workspace(Norm::rms, args, device, bytes);
 }
 
 const char* lamina_last_error(void) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The row kernels of Lamina as C functions (liblamina_kernels): LayerNorm and RMSNorm, forward and
- * backward, with the residual stream and dropout fused into LayerNorm. C99; usable from any
- * language that can call C. See docs/kernels/c_api.md.
+ * backward, with the residual stream and dropout fused in. C99; usable from any language that can
+ * call C. See docs/kernels/c_api.md.
  *
  * A call queues work on a CUDA stream and returns. It does not allocate device memory, does not
  * synchronise and leaves the caller's current device as it was, so it can be captured in a CUDA
@@ -11,7 +11,7 @@
  *
  * Set args.size to sizeof(args) and everything that is not used to zero:
  *
- *   lamina_layer_norm_args args = {.size = sizeof(args), .rows = rows, .cols = cols, .eps = 1e-5};
+ *   lamina_norm_args args = {.size = sizeof(args), .rows = rows, .cols = cols, .eps = 1e-5};
  *   args.x = (lamina_matrix){x, cols, LAMINA_BF16};
  *   args.y = (lamina_matrix){y, cols, LAMINA_BF16};
  *   args.weight = (lamina_vector){weight, LAMINA_F32};
@@ -65,13 +65,14 @@ typedef struct lamina_vector {
 
 /* sum = residual + dropout(x), rounded to its dtype   (sum = x without a residual)
  * y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps)
+ * RMSNorm: y = sum * rstd * weight; rstd = 1 / sqrt(mean(sum^2) + eps); mean and bias stay NULL.
  *
  * With T the dtype of y: the stream (residual and sum, or x without a residual) has T, or F32 when
  * T has 16 bits. x has T with a residual. weight and bias have T or F32. Moments are computed in
  * f32. sum may be the memory of residual, with the same stride; no other output may overlap an
  * operand. */
-typedef struct lamina_layer_norm_args {
-  size_t size;            /* sizeof(lamina_layer_norm_args) */
+typedef struct lamina_norm_args {
+  size_t size;            /* sizeof(lamina_norm_args) */
   int64_t rows, cols;     /* >= 0; with no elements nothing is done */
   lamina_matrix x;        /* in */
   lamina_matrix residual; /* in, may be NULL */
@@ -85,12 +86,14 @@ typedef struct lamina_layer_norm_args {
   float drop_p;           /* in [0, 1): probability of dropping an element of x, rounded to a
                              multiple of 2^-16 below 1; needs a residual */
   uint64_t seed, offset; /* of dropout's mask: Philox4x32-10, a function of these, row and column */
-} lamina_layer_norm_args;
+} lamina_norm_args;
 
-LAMINA_API int lamina_layer_norm(const lamina_layer_norm_args* args, int device, void* stream);
+LAMINA_API int lamina_layer_norm(const lamina_norm_args* args, int device, void* stream);
+LAMINA_API int lamina_rms_norm(const lamina_norm_args* args, int device, void* stream);
 
 /* With g = dy * weight and h = (x - mean) * rstd:
  *   dx = rstd * (g - mean(g) - h * mean(g * h)) + dsum
+ *        (RMSNorm: with a mean of 0 and without mean(g); mean and dbias stay NULL)
  *   dx_drop = dropout'(dx): the gradient of the x of a forward pass with drop_p > 0
  *   dweight = sum over rows of dy * h;  dbias = sum over rows of dy
  *   column_sum = sum over rows of dx_drop (of dx without one): the bias gradient of a linear layer
@@ -102,8 +105,8 @@ LAMINA_API int lamina_layer_norm(const lamina_layer_norm_args* args, int device,
  * bits; weight has T or F32; dweight and dbias have one dtype, F32 or that of weight (T without a
  * weight). dx may be the memory of dy or dsum, with the same stride and dtype, if it is
  * overwritten; no other output may overlap an operand. */
-typedef struct lamina_layer_norm_backward_args {
-  size_t size;           /* sizeof(lamina_layer_norm_backward_args) */
+typedef struct lamina_norm_backward_args {
+  size_t size;           /* sizeof(lamina_norm_backward_args) */
   int64_t rows, cols;    /* >= 0; without rows the sums over rows are zero */
   lamina_matrix x;       /* in: what was normalised, the sum of the forward pass */
   lamina_matrix dy;      /* in */
@@ -120,51 +123,19 @@ typedef struct lamina_layer_norm_backward_args {
   float drop_p;                                 /* as in the forward pass */
   uint64_t seed, offset;
   void* workspace;         /* scratch memory, aligned to 16 bytes; NULL when none is needed */
-  int64_t workspace_bytes; /* >= what lamina_layer_norm_backward_workspace_bytes() says */
-} lamina_layer_norm_backward_args;
+  int64_t workspace_bytes; /* >= what the function below says */
+} lamina_norm_backward_args;
 
-LAMINA_API int lamina_layer_norm_backward(const lamina_layer_norm_backward_args* args, int device,
+LAMINA_API int lamina_layer_norm_backward(const lamina_norm_backward_args* args, int device,
                                           void* stream);
+LAMINA_API int lamina_rms_norm_backward(const lamina_norm_backward_args* args, int device,
+                                        void* stream);
 
 /* Sets *bytes to what the same call needs; depends on every member but workspace and
  * workspace_bytes, which are not read. Queues nothing. */
-LAMINA_API int lamina_layer_norm_backward_workspace_bytes(
-    const lamina_layer_norm_backward_args* args, int device, int64_t* bytes);
-
-/* y = x * rstd * weight, row by row; rstd = 1 / sqrt(mean(x^2) + eps).
- * With T the dtype of y: x has T, or F32 when T has 16 bits; weight has T or F32. */
-typedef struct lamina_rms_norm_args {
-  size_t size; /* sizeof(lamina_rms_norm_args) */
-  int64_t rows, cols;
-  lamina_matrix x;      /* in */
-  lamina_matrix y;      /* out */
-  lamina_vector weight; /* in, may be NULL (ones) */
-  float* rstd;          /* [rows], out, may be NULL */
-  double eps;           /* >= 0, finite */
-} lamina_rms_norm_args;
-
-LAMINA_API int lamina_rms_norm(const lamina_rms_norm_args* args, int device, void* stream);
-
-/* With g = dy * weight and h = x * rstd: dx = rstd * (g - h * mean(g * h));
- * dweight = sum over rows of dy * h. Dtypes, writes and aliasing as in layer_norm_backward. */
-typedef struct lamina_rms_norm_backward_args {
-  size_t size; /* sizeof(lamina_rms_norm_backward_args) */
-  int64_t rows, cols;
-  lamina_matrix x;                 /* in */
-  lamina_matrix dy;                /* in */
-  lamina_vector weight;            /* in, may be NULL */
-  const float* rstd;               /* [rows], in */
-  lamina_matrix dx;                /* out, may be NULL */
-  lamina_vector dweight;           /* out, may be NULL */
-  int32_t dx_write, dweight_write; /* LAMINA_OVERWRITE or LAMINA_ACCUMULATE */
-  void* workspace;                 /* as in layer_norm_backward */
-  int64_t workspace_bytes;
-} lamina_rms_norm_backward_args;
-
-LAMINA_API int lamina_rms_norm_backward(const lamina_rms_norm_backward_args* args, int device,
-                                        void* stream);
-
-LAMINA_API int lamina_rms_norm_backward_workspace_bytes(const lamina_rms_norm_backward_args* args,
+LAMINA_API int lamina_layer_norm_backward_workspace_bytes(const lamina_norm_backward_args* args,
+                                                          int device, int64_t* bytes);
+LAMINA_API int lamina_rms_norm_backward_workspace_bytes(const lamina_norm_backward_args* args,
                                                         int device, int64_t* bytes);
 
 /* What this thread's last call that failed said; "" before the first. Valid until the next failure

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the row kernels of LayerNorm and RMSNorm share: which thread has which elements, parameters,
-// dropout, sums over a row, and rows on their way to shared memory. RMSNorm is the LayerNorm
-// contract without mean, bias and residual. T is the type of y and dy, S that of the residual
-// stream: the same, or f32 for 16-bit T.
+// dropout, sums over a row, and rows on their way to shared memory. T is the type of y and dy, S
+// that of the residual stream: the same, or f32 for 16-bit T.
 #pragma once
 
 #include "core/check.h"
@@ -33,8 +32,6 @@ using device::Pack;
 using tuning::RowPolicy;
 using tuning::RowProblem;
 using tuning::RowVariant;
-
-enum class Norm : std::uint8_t { layer, rms };
 
 inline constexpr int kMaxThreads = tuning::kMaxRowThreads;
 

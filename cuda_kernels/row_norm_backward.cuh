@@ -8,7 +8,6 @@
 
 #include "cuda_kernels/row_norm.cuh"
 #include "cuda_kernels/row_norm_backward_streamed.cuh"
-#include "cuda_kernels/row_norm_partials.cuh"
 
 #include <algorithm>
 #include <cstddef>
@@ -368,10 +367,9 @@ __global__ void __launch_bounds__(tuning::max_backward_threads(kPacks* kWidth,
   }
 }
 
-inline RowProblem backward_problem(const LayerNormBackward& asked, std::string_view op,
-                                   CudaStream stream) {
+inline RowProblem backward_problem(const LayerNormBackward& asked, CudaStream stream) {
   const LayerNormBackward args = as_launched(asked);
-  RowProblem problem = row_problem(op, args.x, args.dy.dtype, args.x.dtype, stream);
+  RowProblem problem = row_problem(args.name(), args.x, args.dy.dtype, args.x.dtype, stream);
   problem.has_vectors =
       allows_vectors({args.x, args.dy, args.dsum, args.dx, args.dx_drop}, {args.weight});
   problem.has_residual = static_cast<bool>(args.dsum);
@@ -434,20 +432,16 @@ struct BackwardPlan {
   BackwardScalars scalars;
 };
 
+/// Defined for each norm in a file of its own.
 template <Norm kNorm>
 BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& args,
-                           const RowProblem& problem, std::string_view op) {
+                           const RowProblem& problem) {
+  const std::string_view op = args.name();
   BackwardPlan plan{};
-  LAMINA_CHECK(kNorm == Norm::layer || args.x.dtype == args.dy.dtype, op, ": x is ", args.x.dtype,
-               " beside ", args.dy.dtype, ", expected one dtype");
   dispatch_types(op, args.dy.dtype, args.x.dtype, args.weight, [&]<class T, class S, class W>() {
-    if constexpr (kNorm == Norm::layer) {
-      dispatch_bool(problem.has_tail, [&]<bool kTail>() {
-        plan.kernel = backward_kernel<T, S, W, kNorm, kTail>(policy, problem.has_vectors);
-      });
-    } else if constexpr (std::is_same_v<T, S>) {
-      plan.kernel = backward_kernel<T, S, W, kNorm, false>(policy, problem.has_vectors);
-    }
+    dispatch_bool(problem.has_tail, [&]<bool kTail>() {
+      plan.kernel = backward_kernel<T, S, W, kNorm, kTail>(policy, problem.has_vectors);
+    });
   });
   check_policy(plan.kernel != nullptr && is_legal_backward(policy, problem), policy, problem, op);
   const std::int64_t blocks = partial_rows(policy, problem) * policy.cluster;
@@ -476,58 +470,6 @@ BackwardPlan plan_backward(const RowPolicy& policy, const LayerNormBackward& arg
     plan.shape.shared_bytes = static_cast<std::size_t>(plan.scalars.shared_floats) * sizeof(float);
   }
   return plan;
-}
-
-/// Lanes of a warp that read a partial row, `packs` packs long: as few as leave no block waiting
-/// for another to end, since a block with few columns has its rows at once.
-inline int sum_lanes(std::int64_t packs, int sums, const RowProblem& problem) {
-  constexpr int kAtOnce = 3;  // blocks of a multiprocessor
-  const std::int64_t room = std::int64_t{kAtOnce} * problem.multiprocessors;
-  int lanes = 8;
-  while (lanes < device::kWarpSize && (packs + lanes - 1) / lanes * sums > room)
-    lanes *= 2;
-  return lanes;
-}
-
-/// Both kernels. No rows: the sums are 0. No sums asked for: there is no second kernel.
-template <Norm kNorm>
-void launch_backward(const RowPolicy& policy, const LayerNormBackward& args,
-                     const RowProblem& problem, std::string_view op, CudaStream stream) {
-  if (args.x.cols == 0) return;
-  const SumSlots slots(args);
-  int rows_of_partials = 0;
-  if (args.x.rows > 0) {
-    const BackwardPlan plan = plan_backward<kNorm>(policy, as_launched(args), problem, op);
-    const std::int64_t wanted = backward_workspace_bytes(policy, args, problem);
-    LAMINA_CHECK(args.workspace.size >= wanted, op, ": workspace has ", args.workspace.size,
-                 " bytes, expected ", wanted, " (rows of partial sums)");
-    prepare_kernel(reinterpret_cast<const void*>(plan.kernel), plan.shape.shared_bytes, problem.sm);
-    launch_kernel(plan.kernel, plan.shape, stream, as_launched(args),
-                  DropMask(args.drop_p, args.key), slots, args.workspace.as<float>(), plan.scalars);
-    rows_of_partials = static_cast<int>(partial_rows(policy, problem));
-  }
-  if (slots.count == 0) return;
-  SumOutputs to;
-  const auto set = [&](int slot, const Flat& view, GradWrite write) {
-    if (slot < 0) return;
-    to.outputs[slot] = {view.data, view.dtype, write == GradWrite::accumulate};
-  };
-  set(slots.dweight, args.dweight, args.dweight_write);
-  set(slots.dbias, args.dbias, args.dbias_write);
-  set(slots.column_sum, args.column_sum, GradWrite::overwrite);
-  const int width = args.x.cols % 4 == 0 ? 4 : 1;
-  const int lanes = width == 4 ? sum_lanes(args.x.cols / width, slots.count, problem) : 32;
-  const auto kernel = width == 1    ? add_partials<kNorm, 1, 32>
-                      : lanes == 8  ? add_partials<kNorm, 4, 8>
-                      : lanes == 16 ? add_partials<kNorm, 4, 16>
-                                    : add_partials<kNorm, 4, 32>;
-  const std::int64_t columns = std::int64_t{width} * lanes;  // of a block
-  const auto blocks = static_cast<unsigned>((args.x.cols + columns - 1) / columns);
-  launch_kernel(kernel,
-                {.grid = dim3(blocks, static_cast<unsigned>(slots.count)),
-                 .block = dim3(device::kWarpSize, kSumWarps)},
-                stream, args.workspace.as<const float>(), rows_of_partials,
-                static_cast<int>(args.x.cols), to);
 }
 
 }  // namespace lamina::kernels::row_norm

@@ -235,9 +235,9 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-inline RowProblem forward_problem(const LayerNorm& args, std::string_view op, CudaStream stream) {
+inline RowProblem forward_problem(const LayerNorm& args, CudaStream stream) {
   const DType stream_dtype = args.residual ? args.residual.dtype : args.x.dtype;
-  RowProblem problem = row_problem(op, args.x, args.y.dtype, stream_dtype, stream);
+  RowProblem problem = row_problem(args.name(), args.x, args.y.dtype, stream_dtype, stream);
   problem.has_vectors =
       allows_vectors({args.x, args.residual, args.sum, args.y}, {args.weight, args.bias});
   problem.has_residual = static_cast<bool>(args.residual);
@@ -291,24 +291,20 @@ struct ForwardPlan {
   LaunchShape shape;
 };
 
+/// Defined for each norm in a file of its own.
 template <Norm kNorm>
-ForwardPlan plan_forward(const RowPolicy& policy, const LayerNorm& args, const RowProblem& problem,
-                         std::string_view op) {
+ForwardPlan plan_forward(const RowPolicy& policy, const LayerNorm& args,
+                         const RowProblem& problem) {
+  const std::string_view op = args.name();
   ForwardPlan plan{};
-  LAMINA_CHECK(kNorm == Norm::layer || args.x.dtype == args.y.dtype, op, ": x is ", args.x.dtype,
-               " beside ", args.y.dtype, ", expected one dtype");
   const DType stream_dtype = args.residual ? args.residual.dtype : args.x.dtype;
   LAMINA_CHECK(!args.weight || !args.bias || args.weight.dtype == args.bias.dtype, op, ": bias is ",
                args.bias.dtype, ", expected ", args.weight.dtype, " (as weight)");
   const Flat& parameter = args.weight ? args.weight : args.bias;
   dispatch_types(op, args.y.dtype, stream_dtype, parameter, [&]<class T, class S, class W>() {
-    if constexpr (kNorm == Norm::layer) {
-      dispatch_bool(problem.has_residual, [&]<bool kResidual>() {
-        plan.kernel = forward_kernel<T, S, W, kNorm, kResidual>(policy, problem.has_vectors);
-      });
-    } else if constexpr (std::is_same_v<T, S>) {
-      plan.kernel = forward_kernel<T, S, W, kNorm, false>(policy, problem.has_vectors);
-    }
+    dispatch_bool(problem.has_residual, [&]<bool kResidual>() {
+      plan.kernel = forward_kernel<T, S, W, kNorm, kResidual>(policy, problem.has_vectors);
+    });
   });
   check_policy(plan.kernel != nullptr && is_legal_forward(policy, problem), policy, problem, op);
   const int threads = policy.threads_per_row(problem);
@@ -324,19 +320,6 @@ ForwardPlan plan_forward(const RowPolicy& policy, const LayerNorm& args, const R
                 .shared_bytes = static_cast<std::size_t>(forward_shared_bytes(policy, problem)),
                 .cluster = policy.variant == RowVariant::cluster ? policy.cluster : 0};
   return plan;
-}
-
-template <Norm kNorm>
-void launch_forward(const RowPolicy& policy, const LayerNorm& args, const RowProblem& problem,
-                    std::string_view op, CudaStream stream) {
-  if (args.x.rows == 0 || args.x.cols == 0) return;
-  const ForwardPlan plan = plan_forward<kNorm>(policy, args, problem, op);
-  prepare_kernel(reinterpret_cast<const void*>(plan.kernel), plan.shape.shared_bytes, problem.sm);
-  launch_kernel(plan.kernel, plan.shape, stream, args, DropMask(args.drop_p, args.key),
-                {.inverse = 1.0F / static_cast<float>(args.x.cols),
-                 .eps = static_cast<float>(args.eps),
-                 .stages = policy.stages,
-                 .rows_ahead = rows_ahead(policy, problem)});
 }
 
 }  // namespace lamina::kernels::row_norm

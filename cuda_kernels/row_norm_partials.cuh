@@ -36,7 +36,7 @@ inline constexpr int kSumWarps = 16;
 /// kLanes * kWidth columns; that many lanes of a warp read a row, the rest of the warp and the
 /// other warps the next rows. What they have is added up within a warp, then over the warps, in a
 /// fixed order. kWidth divides cols.
-template <Norm kNorm, int kWidth, int kLanes>  // one copy per translation unit that uses it
+template <int kWidth, int kLanes>
 __global__ void __launch_bounds__(device::kWarpSize* kSumWarps)
     add_partials(const float* const partials, const int rows, const int cols,
                  const SumOutputs outputs) {

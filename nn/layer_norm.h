@@ -34,8 +34,8 @@ struct LayerNorm : Layer<LayerNorm> {
 
   /// sum = residual + dropout(x, p) and its normalisation, in one kernel. The sum has the dtype of
   /// residual, which may be wider than that of x. Dropout only in training mode.
-  AddLayerNormResult add_and_normalize(const Var& residual, const Var& x, double p = 0.0,
-                                       Generator& generator = default_generator()) const {
+  AddNormResult add_and_normalize(const Var& residual, const Var& x, double p = 0.0,
+                                  Generator& generator = default_generator()) const {
     const ProfileScope scope(path());
     return add_layer_norm(residual, x, weight, bias, options.eps, is_training() ? p : 0.0,
                           &generator, options.output);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// layer_norm and add_layer_norm: one kernel family, with and without the residual stream.
+// layer_norm and rms_norm, alone and after the addition to the residual stream: one kernel family.
 #include "core/kernels/layer_norm.h"
 
 #include "autograd/ops.h"
@@ -17,6 +17,7 @@ namespace {
 
 /// What both backward passes, and making the result again, need from the forward pass.
 struct SavedNorm {
+  kernels::Norm norm;
   Tensor x;  // what was normalised
   Tensor weight, bias, mean, rstd;
   double eps;
@@ -61,11 +62,20 @@ void expect_result_dtype(std::string_view op, DType dtype, const Tensor& x) {
                        " (the dtype of x; x may be wider: ", kWiderStreams, ")"));
 }
 
-/// A vector for the mean or rstd of the rows of `stream`, which the backward pass reads; an empty
-/// handle when there will be none.
-Tensor row_statistic(const Tensor& stream, bool is_recorded) {
-  if (!is_recorded) return {};
-  return empty({rows(stream).rows}, accumulation_dtype(stream.dtype()), stream.device());
+/// With vectors for the mean and rstd of the rows of x if there will be a backward pass, which
+/// reads them.
+SavedNorm saved_norm(kernels::Norm norm, const Tensor& x, const Var& weight, const Var& bias,
+                     double eps, bool is_recorded) {
+  const auto statistic = [&](bool is_read) {
+    return is_read ? empty({rows(x).rows}, accumulation_dtype(x.dtype()), x.device()) : Tensor();
+  };
+  return {.norm = norm,
+          .x = x,
+          .weight = weight.value(),
+          .bias = bias.value(),
+          .mean = statistic(is_recorded && norm == kernels::Norm::layer),
+          .rstd = statistic(is_recorded),
+          .eps = eps};
 }
 
 /// Whether record() will record an op of these inputs.
@@ -76,6 +86,7 @@ bool is_recorded(std::initializer_list<const Var*> inputs) {
 
 /// Completes `args` and launches it.
 void launch_forward(const SavedNorm& saved, kernels::LayerNorm args, const Tensor& y) {
+  args.norm = saved.norm;
   args.weight = flat(saved.weight);
   args.bias = flat(saved.bias);
   args.y = rows(y);
@@ -91,8 +102,8 @@ void normalise(const SavedNorm& saved, const Tensor& y) {
   launch_forward(saved, args, y);
 }
 
-/// What add_layer_norm made of the sum, by the same kernel: the one without a residual may add a
-/// row up in another order.
+/// What add_and_normalise() made of the sum, by the same kernel: the one without a residual may add
+/// a row up in another order.
 void normalise_again(const SavedNorm& saved, const Tensor& y) {
   const Tensor nothing = full({y.dim(-1)}, -0.0, y.dtype(), y.device());
   kernels::LayerNorm args{};  // x + -0 is x: the sum is written over with its own bits
@@ -125,6 +136,7 @@ void launch_backward(const SavedNorm& saved, kernels::LayerNormBackward args, Gr
   // The kernel writes one dtype to both; they differ only if one is a parameter and one is not.
   const DType dtype = dweight.dst ? dweight.dst.dtype() : accumulation_dtype(args.dy.dtype);
   const ops::TypedSlot dbias(grads, bias_input, dtype);
+  args.norm = saved.norm;
   args.x = rows(saved.x);
   args.weight = flat(saved.weight);
   args.mean = flat(saved.mean);
@@ -137,24 +149,20 @@ void launch_backward(const SavedNorm& saved, kernels::LayerNormBackward args, Gr
   dbias.hand_over();
 }
 
-}  // namespace
-
-Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
-               std::optional<DType> dtype, Output output) {
-  constexpr std::string_view kOp = "layer_norm";
-  expect_rows(kOp, input.value());
-  if (dtype) expect_result_dtype(kOp, *dtype, input.value());
+Var normalised(std::string_view op, kernels::Norm norm, const Var& input, const Var& weight,
+               const Var& bias, double eps, std::optional<DType> dtype, Output output) {
+  expect_rows(op, input.value());
+  if (dtype) expect_result_dtype(op, *dtype, input.value());
   const Tensor x = ops::row_strided(input.value());
   const Tensor y = empty(x.shape(), dtype.value_or(x.dtype()), x.device());
-  expect_parameters(kOp, weight.value(), bias.value(), y);
-  ops::expect_eps(kOp, eps);
-  const bool saves = is_recorded({&input, &weight, &bias});
-  const SavedNorm saved{
-      x, weight.value(), bias.value(), row_statistic(x, saves), row_statistic(x, saves), eps};
+  expect_parameters(op, weight.value(), bias.value(), y);
+  ops::expect_eps(op, eps);
+  const SavedNorm saved =
+      saved_norm(norm, x, weight, bias, eps, is_recorded({&input, &weight, &bias}));
   normalise(saved, y);
 
   const Var result =
-      record(kOp, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
+      record(op, {input, weight, bias}, {y}, [saved](std::span<const Tensor> d, Grads& grads) {
         const ops::TypedSlot dx(grads, 0, saved.x.dtype());
         kernels::LayerNormBackward args{};
         args.dy = rows(d[0]);
@@ -167,26 +175,24 @@ Var layer_norm(const Var& input, const Var& weight, const Var& bias, double eps,
   return result;
 }
 
-AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight,
-                                  const Var& bias, double eps, double p, Generator* generator,
-                                  Output output) {
-  constexpr std::string_view kOp = "add_layer_norm";
-  expect_rows(kOp, x.value());
-  expect_parameters(kOp, weight.value(), bias.value(), x.value());
-  expect_residual(kOp, residual.value(), x.value());
-  ops::expect_eps(kOp, eps);
-  expect_probability(kOp, "p", p);
+AddNormResult add_and_normalise(std::string_view op, kernels::Norm norm, const Var& residual,
+                                const Var& x, const Var& weight, const Var& bias, double eps,
+                                double p, Generator* generator, Output output) {
+  expect_rows(op, x.value());
+  expect_parameters(op, weight.value(), bias.value(), x.value());
+  expect_residual(op, residual.value(), x.value());
+  ops::expect_eps(op, eps);
+  expect_probability(op, "p", p);
   if (p > 0.0 && !generator) {
-    throw Error(cat(kOp, ": p is ", p, " without a generator, expected one (it makes the mask)"));
+    throw Error(cat(op, ": p is ", p, " without a generator, expected one (it makes the mask)"));
   }
   const auto drop_p = static_cast<float>(p);
   const PhiloxKey key = p > 0.0 ? generator->next() : PhiloxKey{};
   const Tensor x_rows = ops::row_strided(x.value());
   const Tensor residual_rows = ops::row_strided(residual.value());
   const Tensor sum = empty_like(residual_rows), y = empty_like(x_rows);
-  const bool saves = is_recorded({&residual, &x, &weight, &bias});
-  const SavedNorm saved{
-      sum, weight.value(), bias.value(), row_statistic(sum, saves), row_statistic(sum, saves), eps};
+  const SavedNorm saved =
+      saved_norm(norm, sum, weight, bias, eps, is_recorded({&residual, &x, &weight, &bias}));
   kernels::LayerNorm forward{};
   forward.x = rows(x_rows);
   forward.residual = rows(residual_rows);
@@ -196,7 +202,7 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
   launch_forward(saved, forward, y);
 
   auto outputs = record(
-      kOp, {residual, x, weight, bias}, {sum, y},
+      op, {residual, x, weight, bias}, {sum, y},
       [saved, drop_p, key](std::span<const Tensor> d, Grads& grads) {
         const Tensor &dsum = d[0], &dy = d[1];
         const bool drops = drop_p > 0.0F && grads.wants(1);
@@ -240,6 +246,30 @@ AddLayerNormResult add_layer_norm(const Var& residual, const Var& x, const Var& 
     recompute_normalised(outputs[1], saved, normalise_again);
   }
   return {outputs[0], outputs[1]};
+}
+
+}  // namespace
+
+Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps,
+               std::optional<DType> dtype, Output output) {
+  return normalised("layer_norm", kernels::Norm::layer, x, weight, bias, eps, dtype, output);
+}
+
+Var rms_norm(const Var& x, const Var& weight, double eps, std::optional<DType> dtype,
+             Output output) {
+  return normalised("rms_norm", kernels::Norm::rms, x, weight, {}, eps, dtype, output);
+}
+
+AddNormResult add_layer_norm(const Var& residual, const Var& x, const Var& weight, const Var& bias,
+                             double eps, double p, Generator* generator, Output output) {
+  return add_and_normalise("add_layer_norm", kernels::Norm::layer, residual, x, weight, bias, eps,
+                           p, generator, output);
+}
+
+AddNormResult add_rms_norm(const Var& residual, const Var& x, const Var& weight, double eps,
+                           double p, Generator* generator, Output output) {
+  return add_and_normalise("add_rms_norm", kernels::Norm::rms, residual, x, weight, {}, eps, p,
+                           generator, output);
 }
 
 }  // namespace lamina

@@ -15,8 +15,7 @@ namespace {
 
 using kernels::LayerNorm;
 using kernels::LayerNormBackward;
-using kernels::RmsNorm;
-using kernels::RmsNormBackward;
+using kernels::Norm;
 
 constexpr double kEps = 1e-5;
 constexpr float kDropP = 0.1F;
@@ -53,19 +52,24 @@ class Region {
   std::uintptr_t next_;
 };
 
+Norm kind_of(NormOp op) {
+  return op == NormOp::rms_forward || op == NormOp::rms_backward ? Norm::rms : Norm::layer;
+}
+
 LayerNorm forward_call(const NormCase& norm, Region& in, Region& out) {
   const bool has_residual =
       norm.op == NormOp::add_forward || norm.op == NormOp::dropout_add_forward;
-  LayerNorm args{.eps = kEps};
+  LayerNorm args{.eps = kEps, .norm = kind_of(norm.op)};
   args.x = in.matrix(norm.rows, norm.cols, has_residual ? norm.element : norm.stream);
   if (has_residual) {
     args.residual = in.matrix(norm.rows, norm.cols, norm.stream);
     args.sum = out.matrix(norm.rows, norm.cols, norm.stream);
   }
+  const bool is_centred = args.norm == Norm::layer;
   args.weight = in.vector(norm.cols, norm.weight);
-  args.bias = in.vector(norm.cols, norm.weight);
+  if (is_centred) args.bias = in.vector(norm.cols, norm.weight);
   args.y = out.matrix(norm.rows, norm.cols, norm.element);
-  args.mean = out.vector(norm.rows, DType::f32);
+  if (is_centred) args.mean = out.vector(norm.rows, DType::f32);
   args.rstd = out.vector(norm.rows, DType::f32);
   if (norm.op == NormOp::dropout_add_forward) {
     args.drop_p = kDropP;
@@ -78,37 +82,20 @@ LayerNorm forward_call(const NormCase& norm, Region& in, Region& out) {
 LayerNormBackward backward_call(const NormCase& norm, const LayerNorm* forward, Region& in,
                                 Region& out) {
   LayerNormBackward args;
+  args.norm = kind_of(norm.op);
+  const bool is_centred = args.norm == Norm::layer;
   args.x = forward ? forward->x : in.matrix(norm.rows, norm.cols, norm.stream);
   args.dy = in.matrix(norm.rows, norm.cols, norm.element);
   args.weight = forward ? forward->weight : in.vector(norm.cols, norm.weight);
-  args.mean = forward ? forward->mean : in.vector(norm.rows, DType::f32);
+  if (is_centred) args.mean = forward ? forward->mean : in.vector(norm.rows, DType::f32);
   args.rstd = forward ? forward->rstd : in.vector(norm.rows, DType::f32);
   args.dx = out.matrix(norm.rows, norm.cols, norm.stream);
   args.dweight = out.vector(norm.cols, norm.weight);
-  args.dbias = out.vector(norm.cols, norm.weight);
+  if (is_centred) args.dbias = out.vector(norm.cols, norm.weight);
   if (norm.op == NormOp::add_backward || norm.op == NormOp::backward_column_sum) {
     args.dsum = in.matrix(norm.rows, norm.cols, norm.stream);
   }
   if (norm.op == NormOp::backward_column_sum) args.column_sum = out.vector(norm.cols, DType::f32);
-  return args;
-}
-
-RmsNorm rms_forward_call(const NormCase& norm, Region& in, Region& out) {
-  return {.x = in.matrix(norm.rows, norm.cols, norm.stream),
-          .weight = in.vector(norm.cols, norm.weight),
-          .y = out.matrix(norm.rows, norm.cols, norm.element),
-          .rstd = out.vector(norm.rows, DType::f32),
-          .eps = kEps};
-}
-
-RmsNormBackward rms_backward_call(const NormCase& norm, Region& in, Region& out) {
-  RmsNormBackward args;
-  args.x = in.matrix(norm.rows, norm.cols, norm.stream);
-  args.dy = in.matrix(norm.rows, norm.cols, norm.element);
-  args.weight = in.vector(norm.cols, norm.weight);
-  args.rstd = in.vector(norm.rows, DType::f32);
-  args.dx = out.matrix(norm.rows, norm.cols, norm.stream);
-  args.dweight = out.vector(norm.cols, norm.weight);
   return args;
 }
 
@@ -118,15 +105,13 @@ NormSet calls_of(const NormCase& norm, Region& in, Region& out) {
     case NormOp::forward:
     case NormOp::add_forward:
     case NormOp::dropout_add_forward:
+    case NormOp::rms_forward:
       return {forward_call(norm, in, out)};
     case NormOp::backward:
     case NormOp::add_backward:
     case NormOp::backward_column_sum:
-      return {backward_call(norm, nullptr, in, out)};
-    case NormOp::rms_forward:
-      return {rms_forward_call(norm, in, out)};
     case NormOp::rms_backward:
-      return {rms_backward_call(norm, in, out)};
+      return {backward_call(norm, nullptr, in, out)};
     case NormOp::forward_backward: {
       const LayerNorm forward = forward_call(norm, in, out);
       return {forward, backward_call(norm, &forward, in, out)};

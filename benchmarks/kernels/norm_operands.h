@@ -4,7 +4,6 @@
 #pragma once
 
 #include "core/kernels/layer_norm.h"
-#include "core/kernels/rms_norm.h"
 #include "core/tensor.h"
 
 #include <cstdint>
@@ -47,8 +46,7 @@ struct NormCase {
   DType weight = DType::bf16;   // of weight and bias and their gradients
 };
 
-using NormCall = std::variant<kernels::LayerNorm, kernels::LayerNormBackward, kernels::RmsNorm,
-                              kernels::RmsNormBackward>;
+using NormCall = std::variant<kernels::LayerNorm, kernels::LayerNormBackward>;
 
 /// The calls that one run of a case makes, in order, on operands of their own.
 using NormSet = std::vector<NormCall>;

@@ -85,7 +85,7 @@ class Lamina(Implementation):
         """Returns y, mean, rstd; stream: residual and sum, or nothing."""
         rows, cols = s.x.shape
         y, mean, rstd = torch.empty_like(s.x), torch.empty_like(s.mean), torch.empty_like(s.rstd)
-        self.call("layer_norm", self.abi.LayerNormArgs(
+        self.call("layer_norm", self.abi.NormArgs(
             rows=rows, cols=cols, x=self.matrix(s.x), y=self.matrix(y), weight=self.vector(s.weight),
             bias=self.vector(s.bias), mean=mean.data_ptr(), rstd=rstd.data_ptr(), eps=EPS,
             **{name: self.matrix(tensor) for name, tensor in stream.items()}))
@@ -102,7 +102,7 @@ class Lamina(Implementation):
         rows, cols = s.x.shape
         mean, rstd = (s.mean, s.rstd) if mean is None else (mean, rstd)
         dx, dweight, dbias = torch.empty_like(s.x), torch.empty_like(s.weight), torch.empty_like(s.bias)
-        args = self.abi.LayerNormBackwardArgs(
+        args = self.abi.NormBackwardArgs(
             rows=rows, cols=cols, x=self.matrix(s.x), dy=self.matrix(s.dy), weight=self.vector(s.weight),
             mean=mean.data_ptr(), rstd=rstd.data_ptr(), dx=self.matrix(dx), dweight=self.vector(dweight),
             dbias=self.vector(dbias))

@@ -1,24 +1,31 @@
 // SPDX-License-Identifier: MIT
-// Contracts: LayerNorm forward and backward, with the residual stream and dropout fused in.
-// Ba, Kiros, Hinton 2016, https://arxiv.org/abs/1607.06450, equations 3 and 4.
+// Contracts: LayerNorm and RMSNorm, forward and backward, with the residual stream and dropout
+// fused in. Ba, Kiros, Hinton 2016, https://arxiv.org/abs/1607.06450, equations 3 and 4; Zhang,
+// Sennrich 2019, https://arxiv.org/abs/1910.07467, equation 4.
 #pragma once
 
 #include "core/random.h"
 #include "core/stream.h"
 #include "core/view.h"
 
+#include <cstdint>
 #include <string_view>
 
 namespace lamina::kernels {
 
+enum class Norm : std::uint8_t {
+  layer,
+  rms  // neither centred nor shifted: the mean below is 0, and mean, bias and dbias stay empty
+};
+
 /// sum = residual + dropout(x)   (sum = x when there is no residual)
-/// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps), eps >= 0.
+/// y = (sum - mean) * rstd * weight + bias, row by row; rstd = 1 / sqrt(variance + eps), eps >= 0;
+/// of RMSNorm the variance is mean(sum^2).
 /// Moments are f32 (f64 for f64), taken from the rounded sum, around a center near the mean.
 /// Dtypes: y has one, T; residual and sum, the stream, have T or one that is wider (f32 for f16 and
 /// bf16, f64 for f32). x has T with a residual; without one x is the stream. weight and bias share
 /// T or f32.
 struct LayerNorm {
-  static constexpr std::string_view kName = "layer_norm";
   Rows x;         // [rows, cols], in; a stride of 0 repeats one row
   Rows residual;  // [rows, cols], in, may be empty
   Flat weight;    // [cols], in, may be empty (ones)
@@ -30,16 +37,19 @@ struct LayerNorm {
   double eps;
   float drop_p = 0.0F;  // of x, only with a residual
   PhiloxKey key{};      // element i = row * cols + col
+  Norm norm = Norm::layer;
+
+  std::string_view name() const { return norm == Norm::layer ? "layer_norm" : "rms_norm"; }
 
   Cost cost() const {
     return {.bytes = bytes_of(x) + bytes_of(residual) + bytes_of(sum) + bytes_of(y) +
                      bytes_of(weight) + bytes_of(bias) + bytes_of(mean) + bytes_of(rstd),
-            .flops = 9 * x.elements()};
+            .flops = (norm == Norm::layer ? 9 : 4) * x.elements()};
   }
 };
 
 /// With g = dy * weight and h = (x - mean) * rstd:
-///   dx      = rstd * (g - mean(g) - h * mean(g * h)) + dsum
+///   dx      = rstd * (g - mean(g) - h * mean(g * h)) + dsum   (of RMSNorm without mean(g))
 ///   dx_drop = dropout'(dx): what reaches the x of the forward pass; with drop_p = 0, dx in the
 ///             dtype of that x
 ///   dweight = sum over rows of dy * h;  dbias = sum over rows of dy
@@ -48,7 +58,6 @@ struct LayerNorm {
 /// this call's dx alone. Sums over rows run in a fixed order.
 /// Dtypes: dy and dx_drop have one, T; x, dsum and dx, the stream, have T or one that is wider.
 struct LayerNormBackward {
-  static constexpr std::string_view kName = "layer_norm_backward";
   Rows x;           // [rows, cols], in: what was normalised (the sum of the forward pass)
   Rows dy;          // [rows, cols], in
   Rows dsum;        // [rows, cols], in, may be empty: gradient that reached the sum elsewhere
@@ -65,12 +74,17 @@ struct LayerNormBackward {
   float drop_p = 0.0F;
   PhiloxKey key{};
   Flat workspace;  // u8, workspace_bytes() long
+  Norm norm = Norm::layer;
+
+  std::string_view name() const {
+    return norm == Norm::layer ? "layer_norm_backward" : "rms_norm_backward";
+  }
 
   Cost cost() const {
     return {.bytes = bytes_of(x) + bytes_of(dy) + bytes_of(dsum) + bytes_of(dx) +
                      bytes_of(dx_drop) + bytes_of(weight) + bytes_of(mean) + bytes_of(rstd) +
                      bytes_of(dweight) + bytes_of(dbias),
-            .flops = 14 * x.elements()};
+            .flops = (norm == Norm::layer ? 14 : 9) * x.elements()};
   }
 };
 

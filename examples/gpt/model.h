@@ -73,7 +73,7 @@ struct Block : Layer<Block> {
     return {h, mlp(normed_h)};
   }
 
-  AddLayerNormResult normalize(nn::LayerNorm& norm, const Residual& at) const {
+  AddNormResult normalize(nn::LayerNorm& norm, const Residual& at) const {
     if (!at.branch) return {at.stream, norm(at.stream, attention.qkv.weight.dtype())};
     return norm.add_and_normalize(at.stream, at.branch, config.dropout);
   }

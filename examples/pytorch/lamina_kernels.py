@@ -36,7 +36,7 @@ class Args(ctypes.Structure):
         super().__init__(size=ctypes.sizeof(self), **members)
 
 
-class LayerNormArgs(Args):
+class NormArgs(Args):
     _fields_ = [
         ("size", ctypes.c_size_t),
         *_fields(ctypes.c_int64, "rows cols"),
@@ -49,7 +49,7 @@ class LayerNormArgs(Args):
     ]
 
 
-class LayerNormBackwardArgs(Args):
+class NormBackwardArgs(Args):
     _fields_ = [
         ("size", ctypes.c_size_t),
         *_fields(ctypes.c_int64, "rows cols"),
@@ -67,37 +67,11 @@ class LayerNormBackwardArgs(Args):
     ]
 
 
-class RmsNormArgs(Args):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        *_fields(ctypes.c_int64, "rows cols"),
-        *_fields(Matrix, "x y"),
-        ("weight", Vector),
-        ("rstd", ctypes.c_void_p),
-        ("eps", ctypes.c_double),
-    ]
-
-
-class RmsNormBackwardArgs(Args):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        *_fields(ctypes.c_int64, "rows cols"),
-        *_fields(Matrix, "x dy"),
-        ("weight", Vector),
-        ("rstd", ctypes.c_void_p),
-        ("dx", Matrix),
-        ("dweight", Vector),
-        *_fields(ctypes.c_int32, "dx_write dweight_write"),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_bytes", ctypes.c_int64),
-    ]
-
-
 _FUNCTIONS = {
-    "layer_norm": LayerNormArgs,
-    "layer_norm_backward": LayerNormBackwardArgs,
-    "rms_norm": RmsNormArgs,
-    "rms_norm_backward": RmsNormBackwardArgs,
+    "layer_norm": NormArgs,
+    "layer_norm_backward": NormBackwardArgs,
+    "rms_norm": NormArgs,
+    "rms_norm_backward": NormBackwardArgs,
 }
 
 

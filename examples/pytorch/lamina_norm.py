@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """LayerNorm and RMSNorm of Lamina for PyTorch: modules and functions that replace torch.nn's.
 
-    norm = FusedLayerNorm(768).cuda()                # same constructor and state_dict as torch.nn.LayerNorm
+    norm = FusedLayerNorm(768).cuda()                # same constructor and state_dict as torch.nn.LayerNorm; or FusedRMSNorm
     y = norm(x)
     sum, y = norm.add_and_norm(residual, x, p=0.1)   # sum = residual + dropout(x); y = norm(sum)
 
@@ -76,49 +76,55 @@ def _forward_outputs(x: Tensor, dtype: torch.dtype):
     return x.new_empty(x.shape, dtype=dtype), _statistic(x)
 
 
-@torch.library.custom_op("lamina::layer_norm", mutates_args=())
-def _layer_norm(
-    x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, dtype: torch.dtype
+def _mean(kind: str, x: Tensor):
+    return _statistic(x) if kind == "layer_norm" else x.new_empty(0, dtype=torch.float32)
+
+
+def _common_args(x, y, weight, bias, mean, rstd, eps):
+    return {
+        "rows": x.size(0), "cols": x.size(1), "x": _matrix(x), "y": _matrix(y), "weight": _vector(weight),
+        "bias": _vector(bias), "mean": mean.data_ptr(), "rstd": rstd.data_ptr(), "eps": eps,
+    }
+
+
+@torch.library.custom_op("lamina::norm", mutates_args=())
+def _norm(
+    kind: str, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, dtype: torch.dtype
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """y of `dtype`, mean and rstd."""
+    """y of `dtype`, mean and rstd. kind: layer_norm, or rms_norm, which has neither bias nor mean."""
     y, rstd = _forward_outputs(x, dtype)
-    mean = _statistic(x)
-    args = lamina.LayerNormArgs(
-        rows=x.size(0), cols=x.size(1), x=_matrix(x), y=_matrix(y), weight=_vector(weight), bias=_vector(bias),
-        mean=mean.data_ptr(), rstd=rstd.data_ptr(), eps=eps,
-    )
-    lamina.call("layer_norm", args, *_place(x))
+    mean = _mean(kind, x)
+    lamina.call(kind, lamina.NormArgs(**_common_args(x, y, weight, bias, mean, rstd, eps)), *_place(x))
     return y, mean, rstd
 
 
-@_layer_norm.register_fake
-def _(x, weight, bias, eps, dtype):
+@_norm.register_fake
+def _(kind, x, weight, bias, eps, dtype):
     y, rstd = _forward_outputs(x, dtype)
-    return y, _statistic(x), rstd
+    return y, _mean(kind, x), rstd
 
 
-@torch.library.custom_op("lamina::add_layer_norm", mutates_args=())
-def _add_layer_norm(
-    residual: Tensor, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, p: float,
+@torch.library.custom_op("lamina::add_norm", mutates_args=())
+def _add_norm(
+    kind: str, residual: Tensor, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, p: float,
     key: Optional[Tensor],
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """residual + dropout(x), its norm, mean and rstd. key: [2], int64, on the CPU: which mask."""
     y, rstd = _forward_outputs(x, x.dtype)
-    mean = _statistic(x)
+    mean = _mean(kind, x)
     total = x.new_empty(x.shape, dtype=residual.dtype)
-    args = lamina.LayerNormArgs(
-        rows=x.size(0), cols=x.size(1), x=_matrix(x), residual=_matrix(residual), sum=_matrix(total), y=_matrix(y),
-        weight=_vector(weight), bias=_vector(bias), mean=mean.data_ptr(), rstd=rstd.data_ptr(), eps=eps, drop_p=p,
-        **_seed(key),
+    args = lamina.NormArgs(
+        residual=_matrix(residual), sum=_matrix(total), drop_p=p, **_seed(key),
+        **_common_args(x, y, weight, bias, mean, rstd, eps),
     )
-    lamina.call("layer_norm", args, *_place(x))
+    lamina.call(kind, args, *_place(x))
     return total, y, mean, rstd
 
 
-@_add_layer_norm.register_fake
-def _(residual, x, weight, bias, eps, p, key):
+@_add_norm.register_fake
+def _(kind, residual, x, weight, bias, eps, p, key):
     y, rstd = _forward_outputs(x, x.dtype)
-    return x.new_empty(x.shape, dtype=residual.dtype), y, _statistic(x), rstd
+    return x.new_empty(x.shape, dtype=residual.dtype), y, _mean(kind, x), rstd
 
 
 def _backward_outputs(x, dy, dtype, needs_dx, needs_dropped, needs_dweight, needs_dbias):
@@ -131,92 +137,55 @@ def _backward_outputs(x, dy, dtype, needs_dx, needs_dropped, needs_dweight, need
     )
 
 
-@torch.library.custom_op("lamina::layer_norm_backward", mutates_args=())
-def _layer_norm_backward(
-    dy: Tensor, dsum: Optional[Tensor], x: Tensor, weight: Optional[Tensor], mean: Tensor, rstd: Tensor, p: float,
-    key: Optional[Tensor], dtype: torch.dtype, needs_dx: bool, needs_dropped: bool, needs_dweight: bool,
+@torch.library.custom_op("lamina::norm_backward", mutates_args=())
+def _norm_backward(
+    kind: str, dy: Tensor, dsum: Optional[Tensor], x: Tensor, weight: Optional[Tensor], mean: Tensor, rstd: Tensor,
+    p: float, key: Optional[Tensor], dtype: torch.dtype, needs_dx: bool, needs_dropped: bool, needs_dweight: bool,
     needs_dbias: bool,
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """dx, dropout'(dx) in the dtype of dy, dweight and dbias in `dtype`. x: what was normalised."""
     outputs = _backward_outputs(x, dy, dtype, needs_dx, needs_dropped, needs_dweight, needs_dbias)
     dx, dropped, dweight, dbias = outputs
     dy, dsum = _dense(dy), None if dsum is None else _dense(dsum)  # gradients may be expanded
-    args = lamina.LayerNormBackwardArgs(
+    args = lamina.NormBackwardArgs(
         rows=x.size(0), cols=x.size(1), x=_matrix(x), dy=_matrix(dy), dsum=_matrix(dsum), weight=_vector(weight),
         mean=mean.data_ptr(), rstd=rstd.data_ptr(), dx=_matrix(dx if needs_dx else None),
         dx_drop=_matrix(dropped if needs_dropped else None), dweight=_vector(dweight if needs_dweight else None),
         dbias=_vector(dbias if needs_dbias else None), drop_p=p, **_seed(key),
     )
-    _queue_with_workspace("layer_norm_backward", args, x)
+    _queue_with_workspace(f"{kind}_backward", args, x)
     return outputs
 
 
-@_layer_norm_backward.register_fake
-def _(dy, dsum, x, weight, mean, rstd, p, key, dtype, needs_dx, needs_dropped, needs_dweight, needs_dbias):
+@_norm_backward.register_fake
+def _(kind, dy, dsum, x, weight, mean, rstd, p, key, dtype, needs_dx, needs_dropped, needs_dweight, needs_dbias):
     return _backward_outputs(x, dy, dtype, needs_dx, needs_dropped, needs_dweight, needs_dbias)
-
-
-@torch.library.custom_op("lamina::rms_norm", mutates_args=())
-def _rms_norm(x: Tensor, weight: Optional[Tensor], eps: float, dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
-    """y of `dtype` and rstd."""
-    y, rstd = _forward_outputs(x, dtype)
-    args = lamina.RmsNormArgs(
-        rows=x.size(0), cols=x.size(1), x=_matrix(x), y=_matrix(y), weight=_vector(weight), rstd=rstd.data_ptr(),
-        eps=eps,
-    )
-    lamina.call("rms_norm", args, *_place(x))
-    return y, rstd
-
-
-@_rms_norm.register_fake
-def _(x, weight, eps, dtype):
-    return _forward_outputs(x, dtype)
-
-
-@torch.library.custom_op("lamina::rms_norm_backward", mutates_args=())
-def _rms_norm_backward(
-    dy: Tensor, x: Tensor, weight: Optional[Tensor], rstd: Tensor, dtype: torch.dtype, needs_dx: bool,
-    needs_dweight: bool,
-) -> Tuple[Tensor, Tensor]:
-    """dx, and dweight in `dtype`."""
-    dx, _, dweight, _ = _backward_outputs(x, dy, dtype, needs_dx, False, needs_dweight, False)
-    dy = _dense(dy)
-    args = lamina.RmsNormBackwardArgs(
-        rows=x.size(0), cols=x.size(1), x=_matrix(x), dy=_matrix(dy), weight=_vector(weight), rstd=rstd.data_ptr(),
-        dx=_matrix(dx if needs_dx else None), dweight=_vector(dweight if needs_dweight else None),
-    )
-    _queue_with_workspace("rms_norm_backward", args, x)
-    return dx, dweight
-
-
-@_rms_norm_backward.register_fake
-def _(dy, x, weight, rstd, dtype, needs_dx, needs_dweight):
-    dx, _, dweight, _ = _backward_outputs(x, dy, dtype, needs_dx, False, needs_dweight, False)
-    return dx, dweight
 
 
 # Gradients. A gradient that did not arrive is None, or zeros under torch.compile.
 
 
-def _save_layer_norm(ctx, inputs, output):
-    x, weight, bias, _, _ = inputs
+def _save_norm(ctx, inputs, output):
+    ctx.kind, x, weight, bias, _, _ = inputs
     y, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
     ctx.save_for_backward(x, weight, mean, rstd)
     ctx.dtype = _parameter_dtype(weight, bias)
 
 
-def _differentiate_layer_norm(ctx, dy, _dmean, _drstd):
+def _differentiate_norm(ctx, dy, _dmean, _drstd):
     x, weight, mean, rstd = ctx.saved_tensors
-    needs_dx, needs_dweight, needs_dbias = ctx.needs_input_grad[:3]
-    dx, _, dweight, dbias = _layer_norm_backward(
-        dy, None, x, weight, mean, rstd, 0.0, None, ctx.dtype, needs_dx, False, needs_dweight, needs_dbias
+    needs_dx, needs_dweight, needs_dbias = ctx.needs_input_grad[1:4]
+    dx, _, dweight, dbias = _norm_backward(
+        ctx.kind, dy, None, x, weight, mean, rstd, 0.0, None, ctx.dtype, needs_dx, False, needs_dweight, needs_dbias
     )
-    return dx if needs_dx else None, dweight if needs_dweight else None, dbias if needs_dbias else None, None, None
+    return (
+        None, dx if needs_dx else None, dweight if needs_dweight else None, dbias if needs_dbias else None, None, None,
+    )
 
 
-def _save_add_layer_norm(ctx, inputs, output):
-    _, x, weight, bias, _, p, key = inputs
+def _save_add_norm(ctx, inputs, output):
+    ctx.kind, _, x, weight, bias, _, p, key = inputs
     total, y, mean, rstd = output
     ctx.mark_non_differentiable(mean, rstd)
     ctx.set_materialize_grads(False)
@@ -225,43 +194,28 @@ def _save_add_layer_norm(ctx, inputs, output):
     ctx.p, ctx.x_dtype = p, x.dtype
 
 
-def _differentiate_add_layer_norm(ctx, dsum, dy, _dmean, _drstd):
+def _differentiate_add_norm(ctx, dsum, dy, _dmean, _drstd):
     total, weight, mean, rstd, key = ctx.saved_tensors
-    needs_dresidual, needs_dx, needs_dweight, needs_dbias = ctx.needs_input_grad[:4]
+    needs_dresidual, needs_dx, needs_dweight, needs_dbias = ctx.needs_input_grad[1:5]
     if dy is None:  # only the sum was used
         dy = torch.zeros_like(total, dtype=ctx.x_dtype)
     # Without dropout one tensor is the gradient of residual and of x, if they have one dtype.
     is_shared = ctx.p == 0.0 and ctx.x_dtype == total.dtype
     needs_dropped = needs_dx and not is_shared
     needs_dsum = needs_dresidual or (needs_dx and is_shared)
-    dsum, dropped, dweight, dbias = _layer_norm_backward(
-        dy, dsum, total, weight, mean, rstd, ctx.p, key, ctx.dtype, needs_dsum, needs_dropped, needs_dweight,
-        needs_dbias,
+    dsum, dropped, dweight, dbias = _norm_backward(
+        ctx.kind, dy, dsum, total, weight, mean, rstd, ctx.p, key, ctx.dtype, needs_dsum, needs_dropped,
+        needs_dweight, needs_dbias,
     )
     dx = dsum if is_shared else dropped
     return (
-        dsum if needs_dresidual else None, dx if needs_dx else None, dweight if needs_dweight else None,
+        None, dsum if needs_dresidual else None, dx if needs_dx else None, dweight if needs_dweight else None,
         dbias if needs_dbias else None, None, None, None,
     )
 
 
-def _save_rms_norm(ctx, inputs, output):
-    x, weight, _, _ = inputs
-    y, rstd = output
-    ctx.mark_non_differentiable(rstd)
-    ctx.save_for_backward(x, weight, rstd)
-
-
-def _differentiate_rms_norm(ctx, dy, _drstd):
-    x, weight, rstd = ctx.saved_tensors
-    needs_dx, needs_dweight = ctx.needs_input_grad[:2]
-    dx, dweight = _rms_norm_backward(dy, x, weight, rstd, _parameter_dtype(weight), needs_dx, needs_dweight)
-    return dx if needs_dx else None, dweight if needs_dweight else None, None, None
-
-
-_layer_norm.register_autograd(_differentiate_layer_norm, setup_context=_save_layer_norm)
-_add_layer_norm.register_autograd(_differentiate_add_layer_norm, setup_context=_save_add_layer_norm)
-_rms_norm.register_autograd(_differentiate_rms_norm, setup_context=_save_rms_norm)
+_norm.register_autograd(_differentiate_norm, setup_context=_save_norm)
+_add_norm.register_autograd(_differentiate_add_norm, setup_context=_save_add_norm)
 
 
 def _parameter_dtype(*parameters):
@@ -325,28 +279,19 @@ def _as_shape(normalized_shape):
     return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
 
 
-def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
-    """torch.nn.functional.layer_norm. x: [..., *normalized_shape]; weight, bias: normalized_shape or None."""
-    op, shape = "layer_norm", _as_shape(normalized_shape)
+def _normalise(op, x, normalized_shape, weight, bias, eps):
+    shape = _as_shape(normalized_shape)
     _expect_operand(op, "x", x)
     dtype = _result_dtype(x)
     _expect_parameter(op, "weight", weight, shape, x, dtype)
     _expect_parameter(op, "bias", bias, shape, x, dtype)
     _expect_one_dtype(op, weight, bias)
-    y, _, _ = _layer_norm(_as_rows(op, x, shape), _flat(weight), _flat(bias), eps, dtype)
+    y, _, _ = _norm(op, _as_rows(op, x, shape), _flat(weight), _flat(bias), eps, dtype)
     return y.reshape(x.shape)
 
 
-def fused_add_layer_norm(
-    residual, x, weight=None, bias=None, eps=1e-5, p=0.0, training=True, normalized_shape=None
-):
-    """sum = residual + dropout(x, p); returns sum and its layer_norm over the last dimension.
-
-    residual: the shape of x, and its dtype or f32; sum has the dtype of residual, y that of x. The mask
-    follows torch.manual_seed (the generator of the CPU) and is never stored. A CUDA graph repeats the mask
-    that it was captured with. normalized_shape: where more than the last dimension is normalised.
-    """
-    op, shape = "fused_add_layer_norm", _as_shape(x.shape[-1:] if normalized_shape is None else normalized_shape)
+def _add_and_normalise(kind, residual, x, weight, bias, eps, p, training, normalized_shape):
+    op, shape = f"fused_add_{kind}", _as_shape(x.shape[-1:] if normalized_shape is None else normalized_shape)
     _expect_operand(op, "x", x)
     _expect_operand(op, "residual", residual)
     if residual.shape != x.shape:
@@ -364,21 +309,41 @@ def fused_add_layer_norm(
     _expect_one_dtype(op, weight, bias)
     p = p if training else 0.0
     key = torch.randint(2**31 - 1, (2,), dtype=torch.int64, device="cpu") if p > 0.0 else None
-    total, y, _, _ = _add_layer_norm(
-        _as_rows(op, residual, shape), _as_rows(op, x, shape), _flat(weight), _flat(bias), eps, p, key
+    total, y, _, _ = _add_norm(
+        kind, _as_rows(op, residual, shape), _as_rows(op, x, shape), _flat(weight), _flat(bias), eps, p, key
     )
     return total.reshape(x.shape), y.reshape(x.shape)
 
 
+def _rms_eps(eps):
+    return torch.finfo(torch.float32).eps if eps is None else eps
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """torch.nn.functional.layer_norm. x: [..., *normalized_shape]; weight, bias: normalized_shape or None."""
+    return _normalise("layer_norm", x, normalized_shape, weight, bias, eps)
+
+
 def rms_norm(x, normalized_shape, weight=None, eps=None):
     """torch.nn.functional.rms_norm. eps: f32's machine epsilon when it is None, as there (it computes in f32)."""
-    op, shape = "rms_norm", _as_shape(normalized_shape)
-    _expect_operand(op, "x", x)
-    dtype = _result_dtype(x)
-    _expect_parameter(op, "weight", weight, shape, x, dtype)
-    eps = torch.finfo(torch.float32).eps if eps is None else eps
-    y, _ = _rms_norm(_as_rows(op, x, shape), _flat(weight), eps, dtype)
-    return y.reshape(x.shape)
+    return _normalise("rms_norm", x, normalized_shape, weight, None, _rms_eps(eps))
+
+
+def fused_add_layer_norm(
+    residual, x, weight=None, bias=None, eps=1e-5, p=0.0, training=True, normalized_shape=None
+):
+    """sum = residual + dropout(x, p); returns sum and its layer_norm over the last dimension.
+
+    residual: the shape of x, and its dtype or f32; sum has the dtype of residual, y that of x. The mask
+    follows torch.manual_seed (the generator of the CPU) and is never stored. A CUDA graph repeats the mask
+    that it was captured with. normalized_shape: where more than the last dimension is normalised.
+    """
+    return _add_and_normalise("layer_norm", residual, x, weight, bias, eps, p, training, normalized_shape)
+
+
+def fused_add_rms_norm(residual, x, weight=None, eps=None, p=0.0, training=True, normalized_shape=None):
+    """fused_add_layer_norm() with rms_norm; eps as there."""
+    return _add_and_normalise("rms_norm", residual, x, weight, None, _rms_eps(eps), p, training, normalized_shape)
 
 
 # Modules: constructors, parameters and state_dict are torch.nn's.
@@ -398,7 +363,11 @@ class FusedLayerNorm(torch.nn.LayerNorm):
 
 
 class FusedRMSNorm(torch.nn.RMSNorm):
-    """torch.nn.RMSNorm on Lamina's kernels."""
+    """torch.nn.RMSNorm on Lamina's kernels, with the residual addition before it on request."""
 
     def forward(self, x):
         return rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def add_and_norm(self, residual, x, p=0.0):
+        """As FusedLayerNorm.add_and_norm()."""
+        return fused_add_rms_norm(residual, x, self.weight, self.eps, p, self.training, self.normalized_shape)

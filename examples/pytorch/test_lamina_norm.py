@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 
 import lamina_norm
-from lamina_norm import FusedLayerNorm, FusedRMSNorm, fused_add_layer_norm, layer_norm, rms_norm
+from lamina_norm import (
+    FusedLayerNorm, FusedRMSNorm, fused_add_layer_norm, fused_add_rms_norm, layer_norm, rms_norm,
+)
 
 DEVICE = "cuda"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -162,30 +164,38 @@ class LayerNorm(Case):
                 self.expect_equal(again, first)
 
 
-class AddLayerNorm(Case):
+class AddNorm(Case):
     def test_equals_f64_forward_and_backward(self):
-        for (dtype, stream), shape in itertools.product(
-            ((torch.float32, torch.float32), (torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16),
-             (torch.float16, torch.float32), (torch.bfloat16, torch.float32)), SHAPES[2:]):
-            what = f"{dtype} with a stream of {stream} {shape}"
-            cols = shape[-1:]
-            residual, x = random(*shape, dtype=stream), random(*shape, dtype=dtype, seed=1)
-            inputs = with_grad(residual, x, *parameters(cols[0], torch.float32))
-            dsum, dy = random(*shape, dtype=stream, seed=3), random(*shape, dtype=dtype, seed=4)
-            total, y = fused_add_layer_norm(*inputs)
-            self.expect_equal(total, (residual.float() + x.float()).to(stream), what)
-            self.assertEqual(y.dtype, dtype, what)
-            exact = doubled(total, *inputs[2:])
-            y64 = F.layer_norm(exact[0], cols, *exact[1:])
-            self.expect_close(y, y64, what="y " + what)
-            ours = gradients([total, y], inputs, [dsum, dy])
-            d64 = gradients([y64, exact[0] * 1], exact, [dy.double(), dsum.double()])
-            for name, actual, wanted in zip(("residual", "x", "weight", "bias"), ours, (d64[0], *d64)):
-                self.expect_close(actual, wanted, slack=1e-5, what=f"gradient of {name} {what}")
-            dy_only = gradients([F.layer_norm(exact[0], cols, *exact[1:])], exact[:1], [dy.double()])[0]
-            for one, upstream, wanted in ((total, dsum, dsum), (y, dy, dy_only)):  # the other output is not used
-                for actual in gradients([one], inputs[:2], [upstream]):
-                    self.expect_close(actual, wanted, slack=1e-5, what="gradient through one output " + what)
+        for fused_add, norm, count in ((fused_add_layer_norm, F.layer_norm, 2), (fused_add_rms_norm, self.rms_norm, 1)):
+            for (dtype, stream), shape in itertools.product(
+                ((torch.float32, torch.float32), (torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16),
+                 (torch.float16, torch.float32), (torch.bfloat16, torch.float32)), SHAPES[2:]):
+                self.check(fused_add, norm, count, dtype, stream, shape)
+
+    @staticmethod
+    def rms_norm(x, cols, weight):
+        return F.rms_norm(x, cols, weight, eps=torch.finfo(torch.float32).eps)
+
+    def check(self, fused_add, norm, parameter_count, dtype, stream, shape):
+        what = f"{fused_add.__name__} of {dtype} with a stream of {stream} {shape}"
+        cols = shape[-1:]
+        residual, x = random(*shape, dtype=stream), random(*shape, dtype=dtype, seed=1)
+        inputs = with_grad(residual, x, *parameters(cols[0], torch.float32)[:parameter_count])
+        dsum, dy = random(*shape, dtype=stream, seed=3), random(*shape, dtype=dtype, seed=4)
+        total, y = fused_add(*inputs)
+        self.expect_equal(total, (residual.float() + x.float()).to(stream), what)
+        self.assertEqual(y.dtype, dtype, what)
+        exact = doubled(total, *inputs[2:])
+        y64 = norm(exact[0], cols, *exact[1:])
+        self.expect_close(y, y64, what="y " + what)
+        ours = gradients([total, y], inputs, [dsum, dy])
+        d64 = gradients([y64, exact[0] * 1], exact, [dy.double(), dsum.double()])
+        for name, actual, wanted in zip(("residual", "x", "weight", "bias"), ours, (d64[0], *d64)):
+            self.expect_close(actual, wanted, slack=1e-5, what=f"gradient of {name} {what}")
+        dy_only = gradients([norm(exact[0], cols, *exact[1:])], exact[:1], [dy.double()])[0]
+        for one, upstream, wanted in ((total, dsum, dsum), (y, dy, dy_only)):  # the other output is not used
+            for actual in gradients([one], inputs[:2], [upstream]):
+                self.expect_close(actual, wanted, slack=1e-5, what="gradient through one output " + what)
 
     def test_equals_the_unfused_composition(self):
         for dtype in DTYPES:
@@ -245,7 +255,7 @@ class InPyTorch(Case):
 
             def forward(self, x, p):
                 total, y = self.second.add_and_norm(x, self.linear(self.first(x)), p)
-                return self.last(total + y)
+                return self.last.add_and_norm(total, y, p)[1]
 
         torch.manual_seed(0)
         return Model().to(DEVICE)
@@ -266,22 +276,23 @@ class InPyTorch(Case):
     def test_operators_are_registered_in_full(self):
         x, (weight, bias) = random(6, 32).requires_grad_(), with_grad(*parameters(32, torch.float32))
         key = torch.tensor([3, 4])
-        torch.library.opcheck(lamina_norm._layer_norm, (x, weight, bias, 1e-5, torch.float32))
-        for arguments in ((x, x, weight, bias, 1e-5, 0.0, None), (x, x, None, None, 1e-5, 0.5, key)):
-            torch.library.opcheck(lamina_norm._add_layer_norm, arguments)
-        torch.library.opcheck(lamina_norm._rms_norm, (x, weight, 1e-5, torch.float32))
+        for kind, shift in (("layer_norm", bias), ("rms_norm", None)):
+            torch.library.opcheck(lamina_norm._norm, (kind, x, weight, shift, 1e-5, torch.float32))
+            for arguments in ((x, x, weight, shift, 1e-5, 0.0, None), (x, x, None, None, 1e-5, 0.5, key)):
+                torch.library.opcheck(lamina_norm._add_norm, (kind, *arguments))
 
     def test_autocast_gives_what_the_next_linear_layer_takes(self):
-        for dtype in DTYPES[1:]:
-            norm, linear = FusedLayerNorm(128).to(DEVICE), torch.nn.Linear(128, 128).to(DEVICE)
+        for dtype, kind in itertools.product(DTYPES[1:], (FusedLayerNorm, FusedRMSNorm)):
+            norm, linear = kind(128, eps=1e-5).to(DEVICE), torch.nn.Linear(128, 128).to(DEVICE)
+            reference = F.layer_norm if kind is FusedLayerNorm else lambda t, shape: F.rms_norm(t, shape, eps=1e-5)
             x = random(16, 128)
             with torch.autocast(DEVICE, dtype):
                 y, narrow = norm(x), linear(x)
                 total, z = norm.add_and_norm(x, narrow)
                 out = linear(y)
             self.assertEqual((y.dtype, total.dtype, z.dtype), (dtype, torch.float32, dtype))
-            self.expect_close(y, F.layer_norm(x.double(), (128,)))
-            self.expect_close(z, F.layer_norm(total.double(), (128,)))
+            self.expect_close(y, reference(x.double(), (128,)))
+            self.expect_close(z, reference(total.double(), (128,)))
             (out.float().sum() + z.float().square().sum()).backward()
             self.assertEqual(norm.weight.grad.dtype, torch.float32)
 

@@ -74,7 +74,7 @@ std::vector<Case> cases() {
        }},
       {"rms_norm",
        [](const Operands& of, Output output) {
-         return std::vector<Var>{rms_norm(scale(of.x, 1.5), of.gain, 1e-5, output)};
+         return std::vector<Var>{rms_norm(scale(of.x, 1.5), of.gain, 1e-5, {}, output)};
        }},
       {"gelu",
        [](const Operands& of, Output output) {
@@ -88,6 +88,13 @@ std::vector<Case> cases() {
        [=](const Operands& of, Output output) { return add_and_normalize(of, 0.0, output); }},
       {"dropout_add_layer_norm",
        [=](const Operands& of, Output output) { return add_and_normalize(of, 0.3, output); }},
+      {"add_rms_norm",
+       [](const Operands& of, Output output) {
+         const auto [sum, normalized] =
+             add_rms_norm(scale(of.residual, 0.5), scale(of.x, 1.5), of.gain, 1e-5, 0.3,
+                          &default_generator(), output);
+         return std::vector<Var>{normalized, sum};
+       }},
   };
 }
 
@@ -259,7 +266,7 @@ TEST(RecomputedOutputOfLayers, GivesTheBitsOfTheOneThatIsKept) {
     explicit Net(Output output) : output(output) {}
 
     const Output output;
-    nn::RmsNorm& norm = add<nn::RmsNorm>("norm", kCols, 1e-5, output);
+    nn::RmsNorm& norm = add<nn::RmsNorm>("norm", kCols, nn::RmsNormOptions{.output = output});
     nn::Mlp& mlp = add<nn::Mlp>("mlp", kCols, nn::MlpOptions{.gelu = output});
     nn::LayerNorm& last = add<nn::LayerNorm>("last", kCols, nn::LayerNormOptions{.output = output});
     nn::Linear& head = add<nn::Linear>("head", kCols, 3);

@@ -40,8 +40,8 @@ static lamina_vector vector(int i, int32_t dtype) {
   return view;
 }
 
-static lamina_layer_norm_args forward_args(void) {
-  lamina_layer_norm_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols, .eps = 1e-5};
+static lamina_norm_args forward_args(void) {
+  lamina_norm_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols, .eps = 1e-5};
   args.x = matrix(0, LAMINA_BF16);
   args.y = matrix(1, LAMINA_BF16);
   args.weight = vector(2, LAMINA_F32);
@@ -49,15 +49,15 @@ static lamina_layer_norm_args forward_args(void) {
   return args;
 }
 
-static lamina_layer_norm_args add_args(void) {
-  lamina_layer_norm_args args = forward_args();
+static lamina_norm_args add_args(void) {
+  lamina_norm_args args = forward_args();
   args.residual = matrix(4, LAMINA_F32);
   args.sum = matrix(5, LAMINA_F32);
   return args;
 }
 
-static lamina_layer_norm_backward_args backward_args(void) {
-  lamina_layer_norm_backward_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols};
+static lamina_norm_backward_args backward_args(void) {
+  lamina_norm_backward_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols};
   args.x = matrix(0, LAMINA_F16);
   args.dy = matrix(1, LAMINA_F16);
   args.weight = vector(2, LAMINA_F16);
@@ -70,18 +70,20 @@ static lamina_layer_norm_backward_args backward_args(void) {
 }
 
 /* One wrong member of a call that is right otherwise. */
-#define EXPECT_REFUSED(op, make, change, text)         \
+#define EXPECT_REFUSED(op, type, make, change, text)   \
   do {                                                 \
-    lamina_##op##_args args = make();                  \
+    type args = make();                                \
     change;                                            \
     expect_refused(lamina_##op(&args, 0, NULL), text); \
   } while (0)
-#define FORWARD(change, text) EXPECT_REFUSED(layer_norm, forward_args, change, text)
-#define ADD(change, text) EXPECT_REFUSED(layer_norm, add_args, change, text)
-#define BACKWARD(change, text) EXPECT_REFUSED(layer_norm_backward, backward_args, change, text)
-#define RMS(change, text) EXPECT_REFUSED(rms_norm, rms_args, change, text)
+#define FORWARD(change, text) \
+  EXPECT_REFUSED(layer_norm, lamina_norm_args, forward_args, change, text)
+#define ADD(change, text) EXPECT_REFUSED(layer_norm, lamina_norm_args, add_args, change, text)
+#define BACKWARD(change, text) \
+  EXPECT_REFUSED(layer_norm_backward, lamina_norm_backward_args, backward_args, change, text)
+#define RMS(change, text) EXPECT_REFUSED(rms_norm, lamina_norm_args, rms_args, change, text)
 #define RMS_BACKWARD(change, text) \
-  EXPECT_REFUSED(rms_norm_backward, rms_backward_args, change, text)
+  EXPECT_REFUSED(rms_norm_backward, lamina_norm_backward_args, rms_backward_args, change, text)
 
 static void refuses_wrong_forward_operands(void) {
   expect_refused(lamina_layer_norm(NULL, 0, NULL), "layer_norm: args is NULL");
@@ -128,16 +130,16 @@ static void refuses_wrong_backward_operands(void) {
   BACKWARD(args.drop_p = NAN, "drop_p is nan");
 }
 
-static lamina_rms_norm_args rms_args(void) {
-  lamina_rms_norm_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols, .eps = 1e-5};
+static lamina_norm_args rms_args(void) {
+  lamina_norm_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols, .eps = 1e-5};
   args.x = matrix(0, LAMINA_F32);
   args.y = matrix(1, LAMINA_F16);
   args.weight = vector(2, LAMINA_F16);
   return args;
 }
 
-static lamina_rms_norm_backward_args rms_backward_args(void) {
-  lamina_rms_norm_backward_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols};
+static lamina_norm_backward_args rms_backward_args(void) {
+  lamina_norm_backward_args args = {.size = sizeof(args), .rows = kRows, .cols = kCols};
   args.x = matrix(0, LAMINA_F32);
   args.dy = matrix(1, LAMINA_F16);
   args.rstd = (const float*)memory[3];
@@ -151,14 +153,20 @@ static void refuses_wrong_rms_norm_operands(void) {
   RMS(args.x.data = NULL, "rms_norm: x is NULL");
   RMS(args.eps = -1.0, "rms_norm: eps is -1");
   RMS(args.weight.dtype = LAMINA_BF16, "weight has dtype bf16, expected f16 or f32");
+  RMS(args.bias = vector(5, LAMINA_F16), "rms_norm: bias is given, expected NULL");
+  RMS(args.mean = (float*)memory[5], "rms_norm: mean is given, expected NULL");
+  RMS(args.drop_p = 0.5F, "rms_norm: drop_p is 0.5 without a residual");
+  RMS((args.x.dtype = LAMINA_F16, args.residual = matrix(4, LAMINA_F32)),
+      "rms_norm: residual is given without sum");
+  RMS_BACKWARD(args.dbias = vector(6, LAMINA_F16), "rms_norm_backward: dbias is given");
   RMS_BACKWARD(args.rstd = NULL, "rms_norm_backward: rstd is NULL");
   RMS_BACKWARD(args.dx.data = args.dy.data, "dx is the memory of dy with stride 8 and dtype f32");
   RMS_BACKWARD(args.dweight_write = -1, "dweight_write is -1");
 }
 
 static void accepts_calls_without_elements(void) {
-  lamina_layer_norm_args forward = {.size = sizeof(forward), .rows = 0, .cols = kCols};
-  lamina_layer_norm_backward_args backward = {.size = sizeof(backward), .rows = kRows, .cols = 0};
+  lamina_norm_args forward = {.size = sizeof(forward), .rows = 0, .cols = kCols};
+  lamina_norm_backward_args backward = {.size = sizeof(backward), .rows = kRows, .cols = 0};
   int64_t bytes = -1;
   expect(lamina_layer_norm(&forward, 0, NULL) == LAMINA_OK, "no rows", lamina_last_error());
   expect(lamina_layer_norm_backward(&backward, 0, NULL) == LAMINA_OK, "no columns",
@@ -169,8 +177,8 @@ static void accepts_calls_without_elements(void) {
 }
 
 static void refuses_wrong_places(void) {
-  const lamina_layer_norm_args forward = forward_args();
-  const lamina_layer_norm_backward_args backward = backward_args();
+  const lamina_norm_args forward = forward_args();
+  const lamina_norm_backward_args backward = backward_args();
   const int missing[] = {-1, 1 << 20};
   for (int i = 0; i < 2; ++i) {
     expect(lamina_layer_norm(&forward, missing[i], NULL) == LAMINA_NO_DEVICE &&

@@ -8,7 +8,6 @@
 #include "core/kernels/fill.h"
 #include "core/kernels/layer_norm.h"
 #include "core/kernels/reduce.h"
-#include "core/kernels/rms_norm.h"
 #include "core/kernels/softmax.h"
 #include "tests/kernels/cpu_matrix.h"
 #include "tests/support/keep_factor.h"
@@ -497,8 +496,11 @@ TEST(CpuLayerNorm, NormalisesAWideStreamWithoutKeepingMoments) {
   run(LayerNorm{.x = x.view(), .y = y.view(), .eps = 1e-2}, kStream);
   EXPECT_EQ(converted<float>(y).data, converted<float>(want).data);
   Matrix<double> rms(33, 17, 6), rms_kept(33, 17, 7);
-  run(RmsNorm{.x = x.view(), .y = rms.view(), .eps = 1e-2}, kStream);
-  run(RmsNorm{.x = x.view(), .y = rms_kept.view(), .rstd = rstd.view(), .eps = 1e-2}, kStream);
+  run(LayerNorm{.x = x.view(), .y = rms.view(), .eps = 1e-2, .norm = Norm::rms}, kStream);
+  run(
+      LayerNorm{
+          .x = x.view(), .y = rms_kept.view(), .rstd = rstd.view(), .eps = 1e-2, .norm = Norm::rms},
+      kStream);
   EXPECT_EQ(rms.data, rms_kept.data);
 }
 
@@ -515,18 +517,20 @@ TYPED_TEST(CpuKernels, RmsNormAndItsGradientMatchTheFormula) {
     const Buffer<T> weight(cols, 3);
     Matrix<T> y(rows, cols, 4, 2), dx = dy;
     Buffer<T> rstd(rows, 5), dweight(cols, 6);
-    run(RmsNorm{.x = x.view(),
-                .weight = weight.view(),
-                .y = y.view(),
-                .rstd = rstd.view(),
-                .eps = 1e-2},
+    run(LayerNorm{.x = x.view(),
+                  .weight = weight.view(),
+                  .y = y.view(),
+                  .rstd = rstd.view(),
+                  .eps = 1e-2,
+                  .norm = Norm::rms},
         kStream);
-    run(Workspace<RmsNormBackward>({.x = x.view(),
-                                    .dy = dx.view(),
-                                    .weight = weight.view(),
-                                    .rstd = rstd.view(),
-                                    .dx = dx.view(),
-                                    .dweight = dweight.view()})
+    run(Workspace<LayerNormBackward>({.x = x.view(),
+                                      .dy = dx.view(),
+                                      .weight = weight.view(),
+                                      .rstd = rstd.view(),
+                                      .dx = dx.view(),
+                                      .dweight = dweight.view(),
+                                      .norm = Norm::rms})
             .args,
         kStream);
     const double n = static_cast<double>(cols);
@@ -577,11 +581,12 @@ TEST(CpuThreads, DoNotChangeReductions) {
          {&dweight.data, &dbias.data, &column_sum.data, &sums.data, &total.data}) {
       all.insert(all.end(), part->begin(), part->end());
     }
-    run(Workspace<RmsNormBackward>({.x = x.view(),
-                                    .dy = dy.view(),
-                                    .weight = weight.view(),
-                                    .rstd = rstd.view(),
-                                    .dweight = dweight.view()})
+    run(Workspace<LayerNormBackward>({.x = x.view(),
+                                      .dy = dy.view(),
+                                      .weight = weight.view(),
+                                      .rstd = rstd.view(),
+                                      .dweight = dweight.view(),
+                                      .norm = Norm::rms})
             .args,
         kStream);
     all.insert(all.end(), dweight.data.begin(), dweight.data.end());

@@ -43,7 +43,7 @@ void run_on(Device device, Args args) {
     launch(stream, args);
     EXPECT_THAT(block.slice(0, bytes, bytes + kGuard).to_vector<std::uint8_t>(),
                 ::testing::Each(kPattern))
-        << Args::kName << " wrote behind its workspace";
+        << name_of(args) << " wrote behind its workspace";
   } else {
     launch(stream, args);
   }

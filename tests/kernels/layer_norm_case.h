@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Problems of LayerNorm on CUDA, or on the CPU in f32: random operands in the dtypes and layouts of
-// a problem, and the comparison of what a kernel made of them with the CPU kernel in f64.
+// Problems of LayerNorm and RMSNorm on CUDA, or on the CPU in f32: random operands in the dtypes
+// and layouts of a problem, and the comparison of what a kernel made of them with the CPU kernel in
+// f64.
 #pragma once
 
 #include "core/kernels/layer_norm.h"
@@ -18,6 +19,9 @@ namespace lamina::testing::layer_norm {
 
 using kernels::LayerNorm;
 using kernels::LayerNormBackward;
+using kernels::Norm;
+
+inline constexpr Norm kNorms[] = {Norm::layer, Norm::rms};
 
 struct Problem {
   NormDTypes dtypes;
@@ -32,8 +36,12 @@ struct Problem {
   double error = 1e-6;       // of rstd, and of y in f32, relative to numbers of order one
   double mean_error = 1e-6;  // relative to 1 + |offset|
   Device device = kCuda;
+  Norm norm = Norm::layer;
 
   Shape shape() const { return {extent.rows, extent.cols}; }
+
+  /// Whether there are a mean, a bias and a dbias.
+  bool is_centred() const { return norm == Norm::layer; }
 
   /// Of operand number i.
   Layout layout(std::uint64_t i) const {
@@ -52,18 +60,21 @@ struct Problem {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Problem& p) {
-  return out << p.dtypes << " [" << p.extent.rows << ", " << p.extent.cols << "] residual "
-             << p.has_residual << " drop " << p.drop_p << " shift " << p.layouts.common.shift
-             << " pad " << p.layouts.common.pad << " layout seed " << p.layouts.seed << " offset "
-             << p.offset << " affine " << p.has_affine << " write " << static_cast<int>(p.write);
+  return out << (p.is_centred() ? "" : "RMSNorm ") << p.dtypes << " [" << p.extent.rows << ", "
+             << p.extent.cols << "] residual " << p.has_residual << " drop " << p.drop_p
+             << " shift " << p.layouts.common.shift << " pad " << p.layouts.common.pad
+             << " layout seed " << p.layouts.seed << " offset " << p.offset << " affine "
+             << p.has_affine << " write " << static_cast<int>(p.write);
 }
 
 /// Plain, with a residual, and with residual and dropout.
-inline Problem problem_of_mode(const NormDTypes& dtypes, const Extent& extent, std::size_t mode) {
+inline Problem problem_of_mode(const NormDTypes& dtypes, const Extent& extent, std::size_t mode,
+                               Norm norm = Norm::layer) {
   return {.dtypes = dtypes,
           .extent = extent,
           .has_residual = mode % 3 > 0,
-          .drop_p = mode % 3 == 2 ? 0.2F : 0.0F};
+          .drop_p = mode % 3 == 2 ? 0.2F : 0.0F,
+          .norm = norm};
 }
 
 struct NormOperands {
@@ -85,10 +96,12 @@ struct NormOperands {
     }
     if (p.has_affine) {
       weight = CudaTensor::normal({cols}, p.dtypes.parameters, generator, 0.3, 1.0, flat_layout());
-      bias = CudaTensor::normal({cols}, p.dtypes.parameters, generator, 0.5, 0.0, flat_layout());
+      if (p.is_centred()) {
+        bias = CudaTensor::normal({cols}, p.dtypes.parameters, generator, 0.5, 0.0, flat_layout());
+      }
     }
     y = CudaTensor::poisoned(p.shape(), dtype, layout());
-    mean = CudaTensor::poisoned({row_count}, p.moments(), flat_layout());
+    if (p.is_centred()) mean = CudaTensor::poisoned({row_count}, p.moments(), flat_layout());
     rstd = CudaTensor::poisoned({row_count}, p.moments(), flat_layout());
     key = generator.next();
   }
@@ -109,7 +122,8 @@ struct NormOperands {
             .rstd = flat(rstd.tensor()),
             .eps = problem.eps,
             .drop_p = problem.drop_p,
-            .key = key};
+            .key = key,
+            .norm = problem.norm};
   }
 };
 
@@ -122,6 +136,7 @@ struct Reference {
         y(empty_like(x)),
         mean(empty({x.dim(0)}, DType::f64)),
         rstd(empty_like(mean)) {
+    if (!on.problem.is_centred()) mean = Tensor();
     const Tensor weight = on.weight.reference(), bias = on.bias.reference();
     run(LayerNorm{.x = rows(x),
                   .residual = rows(residual),
@@ -133,7 +148,8 @@ struct Reference {
                   .rstd = flat(rstd),
                   .eps = on.problem.eps,
                   .drop_p = drop_p,
-                  .key = on.key},
+                  .key = on.key,
+                  .norm = on.problem.norm},
         CpuStream{});
   }
 };
@@ -159,13 +175,18 @@ inline void expect_normalised(const NormOperands& on, const Reference& want) {
   EXPECT_TRUE(
       all_close(on.y.values(), want.y.to_vector<double>(), norm_tolerance(p.dtypes.rows, p.error)))
       << "y";
-  EXPECT_TRUE(all_close(on.mean.values(), want.mean.to_vector<double>(),
-                        {.absolute = p.mean_error * magnitude, .relative = 2e-7}))
-      << "mean";
+  if (on.mean) {
+    EXPECT_TRUE(all_close(on.mean.values(), want.mean.to_vector<double>(),
+                          {.absolute = p.mean_error * magnitude, .relative = 2e-7}))
+        << "mean";
+  }
   EXPECT_TRUE(all_close(on.rstd.values(), want.rstd.to_vector<double>(), {.relative = p.error}))
       << "rstd";
-  for (const CudaTensor* output : {&on.y, &on.mean, &on.rstd})
-    EXPECT_TRUE(output->guards_intact());
+  for (const CudaTensor* output : {&on.y, &on.mean, &on.rstd}) {
+    if (*output) {
+      EXPECT_TRUE(output->guards_intact());
+    }
+  }
 }
 
 inline void check_forward(const NormOperands& on) {
@@ -211,7 +232,7 @@ struct BackwardOperands {
     if (wanted.dx_drop) dx_drop = CudaTensor::poisoned(shape, dtype, layout());
     // dweight comes in the dtype of the weight, dbias in f32.
     if (wanted.dweight) dweight = gradient(columns, p.dtypes.parameters, flat_layout());
-    if (wanted.dbias) dbias = gradient(columns, DType::f32, flat_layout());
+    if (wanted.dbias && p.is_centred()) dbias = gradient(columns, DType::f32, flat_layout());
     if (wanted.column_sum) column_sum = CudaTensor::poisoned(columns, p.moments(), flat_layout());
     key = generator.next();
   }
@@ -235,7 +256,7 @@ struct BackwardOperands {
       double sum = 0.0, squares = 0.0;
       for (std::size_t c = 0; c < static_cast<std::size_t>(cols); ++c)
         sum += values[first + c];
-      const double row_mean = sum / static_cast<double>(cols);
+      const double row_mean = problem.is_centred() ? sum / static_cast<double>(cols) : 0.0;
       for (std::size_t c = 0; c < static_cast<std::size_t>(cols); ++c) {
         squares += (values[first + c] - row_mean) * (values[first + c] - row_mean);
       }
@@ -243,7 +264,9 @@ struct BackwardOperands {
       rstds.push_back(1.0 / std::sqrt(squares / static_cast<double>(cols) + problem.eps));
     }
     const Layout layout = problem.flat_layout(99);
-    mean = CudaTensor(means, {problem.extent.rows}, problem.moments(), layout);
+    if (problem.is_centred()) {
+      mean = CudaTensor(means, {problem.extent.rows}, problem.moments(), layout);
+    }
     rstd = CudaTensor(rstds, {problem.extent.rows}, problem.moments(), layout);
   }
 
@@ -264,7 +287,8 @@ struct BackwardOperands {
             .dbias_write = problem.write,
             .drop_p = problem.drop_p,
             .key = key,
-            .workspace = {}};
+            .workspace = {},
+            .norm = problem.norm};
   }
 };
 
@@ -297,7 +321,7 @@ struct BackwardReference {
     args.dx = rows(new_dx);
     args.dx_drop = on.dx_drop ? rows(new_dx_drop) : Rows{};
     args.dweight = flat(new_dweight);
-    args.dbias = flat(new_dbias);
+    args.dbias = on.problem.is_centred() ? flat(new_dbias) : Flat{};
     args.column_sum = flat(new_column_sum);
     run_on(kCpu, args);
     dx = new_dx.to_vector<double>();
@@ -321,7 +345,8 @@ struct BackwardReference {
     const double* const dys = dy.data<double>();
     const auto width = static_cast<std::size_t>(cols);
     for (std::size_t r = 0; r < static_cast<std::size_t>(row_count); ++r) {
-      const double row_mean = mean.data<double>()[r], row_rstd = rstd.data<double>()[r];
+      const double row_mean = mean ? mean.data<double>()[r] : 0.0;
+      const double row_rstd = rstd.data<double>()[r];
       double largest = 0.0;
       const auto g = [&](std::size_t c) {
         return std::abs(dys[r * width + c] * (weight ? weight.data<double>()[c] : 1.0));

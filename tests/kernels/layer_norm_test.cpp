@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// LayerNorm on CUDA against the CPU kernel in f64: sizes, dtypes, layouts and which outputs there
-// are; without rows and with skipped outputs on both devices. Special data and bit-for-bit
-// properties are in norm_special_test.cpp, forced variants in row_policy_test.cpp.
+// LayerNorm and RMSNorm on CUDA against the CPU kernel in f64: sizes, dtypes, layouts and which
+// outputs there are; without rows and with skipped outputs on both devices. Special data and
+// bit-for-bit properties are in norm_special_test.cpp, forced variants in row_policy_test.cpp.
 #include "tests/kernels/layer_norm_case.h"
 
 #include <gtest/gtest.h>
@@ -18,41 +18,62 @@ using LayerNormOutputs = DeviceTest;
 INSTANTIATE_TEST_SUITE_P(Cpu, LayerNormOutputs, ::testing::Values(kCpu));
 INSTANTIATE_TEST_SUITE_P(Cuda, LayerNormOutputs, ::testing::Values(kCuda));
 
-class CudaLayerNormDTypes : public CudaTestWith<NormDTypes> {
+struct NormAndDTypes {
+  Norm norm;
+  NormDTypes dtypes;
+};
+
+std::vector<NormAndDTypes> norms_and_dtypes() {
+  std::vector<NormAndDTypes> all;
+  for (const Norm norm : kNorms) {
+    for (const NormDTypes& dtypes : kNormDTypes)
+      all.push_back({norm, dtypes});
+    for (const NormDTypes& dtypes : kWideStreamDTypes)
+      all.push_back({norm, dtypes});
+  }
+  return all;
+}
+
+class CudaNormDTypes : public CudaTestWith<NormAndDTypes> {
  protected:
   /// Differs between the dtypes, so that together they try more sizes.
   static std::size_t seed() {
-    const NormDTypes& on = GetParam();
+    const NormDTypes& on = GetParam().dtypes;
     return static_cast<std::size_t>(on.rows) + 3 * static_cast<std::size_t>(on.parameters) +
            7 * static_cast<std::size_t>(on.stream);
   }
+
+  static Problem problem(const Extent& extent, std::size_t mode) {
+    return problem_of_mode(GetParam().dtypes, extent, mode, GetParam().norm);
+  }
 };
 
-INSTANTIATE_TEST_SUITE_P(Cuda, CudaLayerNormDTypes, ::testing::ValuesIn(kNormDTypes),
-                         name_of_norm_case);
-INSTANTIATE_TEST_SUITE_P(CudaWideStream, CudaLayerNormDTypes,
-                         ::testing::ValuesIn(kWideStreamDTypes), name_of_norm_case);
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaNormDTypes, ::testing::ValuesIn(norms_and_dtypes()),
+                         [](const ::testing::TestParamInfo<NormAndDTypes>& at) {
+                           return cat(at.param.norm == Norm::layer ? "layer_" : "rms_",
+                                      at.param.dtypes);
+                         });
 
-TEST_P(CudaLayerNormDTypes, ForwardMatchesTheReference) {
+TEST_P(CudaNormDTypes, ForwardMatchesTheReference) {
   std::size_t mode = seed();
   for (const Extent& extent : norm_extents(seed()))
-    check_forward(problem_of_mode(GetParam(), extent, mode++));
+    check_forward(problem(extent, mode++));
   for (const Extent& extent : kNormVariants) {
     for (mode = 0; mode < 3; ++mode)
-      check_forward(problem_of_mode(GetParam(), extent, mode));
+      check_forward(problem(extent, mode));
   }
 }
 
-TEST_P(CudaLayerNormDTypes, BackwardMatchesTheReference) {
+TEST_P(CudaNormDTypes, BackwardMatchesTheReference) {
   std::size_t mode = seed() + 1;
   for (const Extent& extent : norm_extents(seed() + 1)) {
-    Problem p = problem_of_mode(GetParam(), extent, mode++);
+    Problem p = problem(extent, mode++);
     p.write = mode % 2 == 0 ? GradWrite::overwrite : GradWrite::accumulate;
     check_backward(p);
   }
   for (const Extent& extent : kNormVariants) {
     for (mode = 0; mode < 3; ++mode) {
-      Problem p = problem_of_mode(GetParam(), extent, mode);
+      Problem p = problem(extent, mode);
       check_backward(p, {.dx_drop = false, .column_sum = false});
       p.write = GradWrite::accumulate;
       check_backward(p);
@@ -60,10 +81,10 @@ TEST_P(CudaLayerNormDTypes, BackwardMatchesTheReference) {
   }
 }
 
-TEST_P(CudaLayerNormDTypes, HandlesMisalignedAndPitchedRows) {
+TEST_P(CudaNormDTypes, HandlesMisalignedAndPitchedRows) {
   std::uint64_t layout_seed = 100 * seed();
   for (const Extent& extent : kNormVariants) {
-    Problem p = problem_of_mode(GetParam(), extent, 2);
+    Problem p = problem(extent, 2);
     for (const Layout& layout : kNormLayouts) {
       p.layouts = {.common = layout};
       check_forward(p);
@@ -81,9 +102,11 @@ TEST_F(CudaLayerNorm, MatchesTheReferenceForManyRows) {
   std::size_t mode = 0;
   for (const Extent& extent : kNormTallExtents) {
     for (const NormDTypes& dtypes : {kNormDTypes[0], kNormDTypes[2], kWideStreamDTypes[0]}) {
-      const Problem p = problem_of_mode(dtypes, extent, mode++);
-      check_forward(p);
-      check_backward(p);
+      for (const Norm norm : kNorms) {
+        const Problem p = problem_of_mode(dtypes, extent, mode++, norm);
+        check_forward(p);
+        check_backward(p);
+      }
     }
   }
 }
@@ -109,16 +132,34 @@ TEST_F(CudaLayerNorm, LeavesOutMeanAndRstd) {
   }
 }
 
+TEST_F(CudaLayerNorm, LeavesOutTheRstdOfRmsNorm) {
+  for (const Extent& extent : kNormVariants) {
+    for (std::size_t mode = 0; mode < 3; ++mode) {
+      const NormOperands on(problem_of_mode({DType::bf16, DType::f32}, extent, mode, Norm::rms));
+      run_on(kCuda, on.args());
+      const std::vector<double> y = on.y.values();
+      on.y.tensor().fill(std::nan(""));
+      LayerNorm args = on.args();
+      args.rstd = {};
+      run_on(kCuda, args);
+      ASSERT_EQ(on.y.values() == y, true) << on.problem;
+    }
+  }
+}
+
 TEST_F(CudaLayerNorm, ComputesAnySubsetOfTheGradients) {
   for (const NormDTypes& dtypes : {kNormDTypes[2], kWideStreamDTypes[1]}) {
     for (const Extent& extent : {Extent{37, 136}, Extent{5, 9001}, Extent{3, 20000}}) {
       for (unsigned bits = 0; bits<32; bits += extent.cols> 1000 ? 5U : 1U) {
         for (const std::size_t mode : {1U, 2U}) {  // dx_drop also without dropout
-          check_backward(problem_of_mode(dtypes, extent, mode), {.dx = (bits & 1U) != 0,
-                                                                 .dx_drop = (bits & 2U) != 0,
-                                                                 .dweight = (bits & 4U) != 0,
-                                                                 .dbias = (bits & 8U) != 0,
-                                                                 .column_sum = (bits & 16U) != 0});
+          for (const Norm norm : kNorms) {
+            check_backward(problem_of_mode(dtypes, extent, mode, norm),
+                           {.dx = (bits & 1U) != 0,
+                            .dx_drop = (bits & 2U) != 0,
+                            .dweight = (bits & 4U) != 0,
+                            .dbias = (bits & 8U) != 0,
+                            .column_sum = (bits & 16U) != 0});
+          }
         }
       }
     }
@@ -127,10 +168,12 @@ TEST_F(CudaLayerNorm, ComputesAnySubsetOfTheGradients) {
 
 TEST_F(CudaLayerNorm, WorksWithoutWeightAndBias) {
   for (const Extent& extent : kNormVariants) {
-    Problem p = problem_of_mode({DType::bf16, DType::f32}, extent, 1);
-    p.has_affine = false;
-    check_forward(p);
-    check_backward(p, {.dweight = false, .dbias = false});
+    for (const Norm norm : kNorms) {
+      Problem p = problem_of_mode({DType::bf16, DType::f32}, extent, 1, norm);
+      p.has_affine = false;
+      check_forward(p);
+      check_backward(p, {.dweight = false, .dbias = false});
+    }
   }
 }
 
@@ -162,20 +205,26 @@ TEST_F(CudaLayerNorm, WritesSumOverResidualAndDxOverDyOrDsum) {
 
 TEST_P(LayerNormOutputs, AreZeroSumsForNoRows) {
   for (const NormDTypes& dtypes : norm_dtypes_of(GetParam())) {
-    for (const GradWrite write : {GradWrite::overwrite, GradWrite::accumulate}) {
-      SCOPED_TRACE(dtypes);
-      Problem p{.dtypes = dtypes, .extent = {0, 768}, .device = GetParam()};
-      p.write = write;
-      run_on(GetParam(), NormOperands(p).args());
-      const BackwardOperands back(p);
-      const std::vector<double> zeros_wanted(768, 0.0);
-      const bool accumulates = write == GradWrite::accumulate;
-      const std::vector<double> dweight = accumulates ? back.dweight.values() : zeros_wanted;
-      const std::vector<double> dbias = accumulates ? back.dbias.values() : zeros_wanted;
-      run_on(GetParam(), back.args());
-      EXPECT_EQ(back.dweight.values(), dweight);
-      EXPECT_EQ(back.dbias.values(), dbias);
-      EXPECT_EQ(back.column_sum.values(), zeros_wanted);
+    for (const Norm norm : kNorms) {
+      for (const GradWrite write : {GradWrite::overwrite, GradWrite::accumulate}) {
+        Problem p{.dtypes = dtypes, .extent = {0, 768}, .device = GetParam(), .norm = norm};
+        p.write = write;
+        SCOPED_TRACE(cat(p));
+        run_on(GetParam(), NormOperands(p).args());
+        const BackwardOperands back(p);
+        const std::vector<double> zeros_wanted(768, 0.0);
+        const auto expected = [&](const CudaTensor& sum) {
+          return write == GradWrite::accumulate ? sum.values() : zeros_wanted;
+        };
+        const std::vector<double> dweight = expected(back.dweight);
+        const std::vector<double> dbias = back.dbias ? expected(back.dbias) : zeros_wanted;
+        run_on(GetParam(), back.args());
+        EXPECT_EQ(back.dweight.values(), dweight);
+        if (back.dbias) {
+          EXPECT_EQ(back.dbias.values(), dbias);
+        }
+        EXPECT_EQ(back.column_sum.values(), zeros_wanted);
+      }
     }
   }
 }

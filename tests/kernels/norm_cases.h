@@ -81,10 +81,6 @@ inline std::ostream& operator<<(std::ostream& out, const NormDTypes& dtypes) {
   return dtypes.stream == dtypes.rows ? out : out << "_stream_" << dtypes.stream;
 }
 
-inline std::string name_of_norm_case(const ::testing::TestParamInfo<NormDTypes>& info) {
-  return cat(info.param);
-}
-
 /// Layouts of operands: the same for each, or with a seed one that is drawn for each.
 struct Layouts {
   Layout common{};

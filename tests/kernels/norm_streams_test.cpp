@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// LayerNorm on CUDA streams: the same bits while other work runs, and inside a captured
+// LayerNorm and RMSNorm on CUDA streams: the same bits while other work runs, and inside a captured
 // graph.
 #include "core/cuda/check.h"
 #include "tests/kernels/layer_norm_case.h"
@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -67,8 +68,10 @@ class Case {
 
  private:
   std::vector<const CudaTensor*> outputs() const {
-    return {&on_.sum,       &on_.y,         &on_.mean,    &on_.rstd,        &back_.dx,
-            &back_.dx_drop, &back_.dweight, &back_.dbias, &back_.column_sum};
+    std::vector<const CudaTensor*> all = {
+        &on_.sum, &on_.y, &on_.rstd, &back_.dx, &back_.dx_drop, &back_.dweight, &back_.column_sum};
+    if (on_.problem.is_centred()) all.insert(all.end(), {&on_.mean, &back_.dbias});
+    return all;
   }
 
   NormOperands on_;
@@ -78,9 +81,12 @@ class Case {
 
 TEST_P(CudaNormStreams, GiveTheSameBitsTwentyTimesBesideOtherWork) {
   const Tensor load = empty({1 << 26}, DType::f32, kCuda);  // one fill of it: 60 us or more
-  for (const NormDTypes& dtypes : {kNormDTypes[2], kWideStreamDTypes[0]}) {
-    SCOPED_TRACE(cat(dtypes));
-    const Case norm(problem_of_mode(dtypes, GetParam(), 2));
+  for (const auto& [kind, dtypes] :
+       {std::pair(Norm::layer, kNormDTypes[2]), std::pair(Norm::layer, kWideStreamDTypes[0]),
+        std::pair(Norm::rms, kNormDTypes[2])}) {
+    const Problem problem = problem_of_mode(dtypes, GetParam(), 2, kind);
+    SCOPED_TRACE(cat(problem));
+    const Case norm(problem);
     norm.launch_both();
     const std::vector<std::vector<double>> first = norm.values();
     synchronize(kCuda);
@@ -99,31 +105,33 @@ TEST_P(CudaNormStreams, GiveTheSameBitsTwentyTimesBesideOtherWork) {
 }
 
 TEST_P(CudaNormStreams, GiveTheSameBitsFromACapturedGraph) {
-  const Case norm(problem_of_mode({DType::bf16, DType::f32}, GetParam(), 2));
-  synchronize(kCuda);
-  const cudaStream_t stream = std::get<CudaStream>(current_stream(kCuda)).handle;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  // The first launch of these kernels, so that what they set up once is captured as well.
-  LAMINA_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  norm.launch_both();
-  LAMINA_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-  LAMINA_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
-  std::vector<std::vector<double>> replayed;
-  for (int replay = 0; replay < 3; ++replay) {
-    norm.poison();
-    LAMINA_CUDA_CHECK(cudaGraphLaunch(executable, stream));
-    const std::vector<std::vector<double>> now = norm.values();
-    if (replay > 0) {
-      EXPECT_EQ(now == replayed, true) << "replay " << replay;
+  for (const Norm kind : kNorms) {
+    const Case norm(problem_of_mode({DType::bf16, DType::f32}, GetParam(), 2, kind));
+    synchronize(kCuda);
+    const cudaStream_t stream = std::get<CudaStream>(current_stream(kCuda)).handle;
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    // The first launch of these kernels, so that what they set up once is captured as well.
+    LAMINA_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    norm.launch_both();
+    LAMINA_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    LAMINA_CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    std::vector<std::vector<double>> replayed;
+    for (int replay = 0; replay < 3; ++replay) {
+      norm.poison();
+      LAMINA_CUDA_CHECK(cudaGraphLaunch(executable, stream));
+      const std::vector<std::vector<double>> now = norm.values();
+      if (replay > 0) {
+        EXPECT_EQ(now == replayed, true) << "replay " << replay;
+      }
+      replayed = now;
     }
-    replayed = now;
+    norm.poison();
+    norm.launch_both();
+    EXPECT_EQ(norm.values() == replayed, true) << "launched alone";
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
   }
-  norm.poison();
-  norm.launch_both();
-  EXPECT_EQ(norm.values() == replayed, true) << "launched alone";
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 // of the tuning tables, forced on every size that it is legal for, whatever the tables would
 // choose; and that the fused forms give the bits of the unfused ones.
 #include "core/kernels/elementwise.h"
-#include "core/kernels/rms_norm.h"
 #include "cuda_kernels/row_norm.h"
 #include "cuda_kernels/tuning/layer_norm.h"
 #include "tests/kernels/layer_norm_case.h"
@@ -21,8 +20,6 @@
 namespace lamina::testing::layer_norm {
 namespace {
 
-using kernels::RmsNorm;
-using kernels::RmsNormBackward;
 using kernels::tuning::RowPolicy;
 using kernels::tuning::RowProblem;
 using kernels::tuning::RowVariant;
@@ -165,7 +162,7 @@ void run_forced(const RowPolicy& policy, Args args) {
     args.workspace = flat(workspace);
   }
   run_with(policy, args, stream);
-  check_launch(stream, Args::kName);
+  check_launch(stream, args.name());
 }
 
 /// Poisons outputs, so that each run has to write them.
@@ -186,31 +183,45 @@ void for_each_legal(const std::vector<RowPolicy>& policies, const Args& args, co
   }
 }
 
-/// The parameter is a place in kForcedExtents: a test of its own for each size, so that
-/// compute-sanitizer's slow runs can be spread over processes.
-using CudaRowPolicySizes = CudaTestWith<std::size_t>;
+/// A norm and a place in kForcedExtents: a test of its own for each, so that compute-sanitizer's
+/// slow runs can be spread over processes.
+struct NormAndSize {
+  Norm norm;
+  std::size_t size;
+};
 
-INSTANTIATE_TEST_SUITE_P(Cuda, CudaRowPolicySizes,
-                         ::testing::Range(std::size_t{0}, std::size(kForcedExtents)),
-                         [](const ::testing::TestParamInfo<std::size_t>& at) {
-                           const Extent& extent = kForcedExtents[at.param];
-                           return cat(extent.rows, "x", extent.cols);
-                         });
-
-/// Of a size and types, with residual, dropout and tail in turn.
-NormOperands forward_operands(std::size_t size, std::size_t type) {
-  return NormOperands(
-      problem_of_mode(kTypes[type], kForcedExtents[size], size * std::size(kTypes) + type));
+std::vector<NormAndSize> norms_and_sizes() {
+  std::vector<NormAndSize> all;
+  for (const Norm norm : kNorms) {
+    for (std::size_t size = 0; size < std::size(kForcedExtents); ++size)
+      all.push_back({norm, size});
+  }
+  return all;
 }
 
-BackwardOperands backward_operands(std::size_t size, std::size_t type) {
-  const std::size_t mode = size * std::size(kTypes) + type + 1;
+using CudaRowPolicySizes = CudaTestWith<NormAndSize>;
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaRowPolicySizes, ::testing::ValuesIn(norms_and_sizes()),
+                         [](const ::testing::TestParamInfo<NormAndSize>& at) {
+                           const Extent& extent = kForcedExtents[at.param.size];
+                           return cat(at.param.norm == Norm::layer ? "layer_" : "rms_", extent.rows,
+                                      "x", extent.cols);
+                         });
+
+/// With residual, dropout and tail in turn.
+NormOperands forward_operands(const NormAndSize& at, std::size_t type) {
+  return NormOperands(problem_of_mode(kTypes[type], kForcedExtents[at.size],
+                                      at.size * std::size(kTypes) + type, at.norm));
+}
+
+BackwardOperands backward_operands(const NormAndSize& at, std::size_t type) {
+  const std::size_t mode = at.size * std::size(kTypes) + type + 1;
   const bool has_tail = mode % 2 == 0;
-  return BackwardOperands(problem_of_mode(kTypes[type], kForcedExtents[size], mode),
+  return BackwardOperands(problem_of_mode(kTypes[type], kForcedExtents[at.size], mode, at.norm),
                           {.dx_drop = has_tail, .column_sum = has_tail});
 }
 
-TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
+TEST_P(CudaRowPolicySizes, EveryForwardVariantMatchesTheReference) {
   for (std::size_t type = 0; type < std::size(kTypes); ++type) {
     const NormOperands on = forward_operands(GetParam(), type);
     SCOPED_TRACE(cat(on.problem));
@@ -230,7 +241,7 @@ TEST_P(CudaRowPolicySizes, EveryLayerNormForwardVariantMatchesTheReference) {
   }
 }
 
-TEST_P(CudaRowPolicySizes, EveryLayerNormBackwardVariantMatchesTheReference) {
+TEST_P(CudaRowPolicySizes, EveryBackwardVariantMatchesTheReference) {
   for (std::size_t type = 0; type < std::size(kTypes); ++type) {
     const BackwardOperands on = backward_operands(GetParam(), type);
     SCOPED_TRACE(cat(on.problem, on.dx_drop ? " with a tail" : ""));
@@ -239,59 +250,6 @@ TEST_P(CudaRowPolicySizes, EveryLayerNormBackwardVariantMatchesTheReference) {
       poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
       run_forced(policy, on.args());
       expect_gradients(on, want);
-    });
-    if (HasFailure()) return;
-  }
-}
-
-/// Operands of RMSNorm: those of LayerNorm without what it does not have.
-RmsNorm rms_norm_args(const NormOperands& on) {
-  const LayerNorm args = on.args();
-  return {.x = args.x, .weight = args.weight, .y = args.y, .rstd = args.rstd, .eps = args.eps};
-}
-
-RmsNormBackward rms_norm_args(const BackwardOperands& on) {
-  const LayerNormBackward args = on.args();
-  return {.x = args.x,
-          .dy = args.dy,
-          .weight = args.weight,
-          .rstd = args.rstd,
-          .dx = args.dx,
-          .dweight = args.dweight,
-          .workspace = {}};
-}
-
-TEST_P(CudaRowPolicySizes, EveryRmsNormVariantMatchesTheReference) {
-  const Extent& extent = kForcedExtents[GetParam()];
-  for (const NormDTypes& dtypes : {kTypes[0], kTypes[1], kTypes[2]}) {
-    const Problem p{.dtypes = dtypes, .extent = extent};
-    SCOPED_TRACE(cat(p));
-    const NormOperands on(p);
-    const Tensor x = on.x.reference(), weight = on.weight.reference();
-    const Tensor y = empty_like(x), rstd = empty({extent.rows}, DType::f64);
-    RmsNorm want = rms_norm_args(on);
-    want.x = rows(x), want.weight = flat(weight), want.y = rows(y), want.rstd = flat(rstd);
-    run(want, CpuStream{});
-    for_each_legal(forward_policies(), rms_norm_args(on), [&](const RowPolicy& policy) {
-      poison({&on.y, &on.rstd});
-      run_forced(policy, rms_norm_args(on));
-      EXPECT_TRUE(all_close(on.y.values(), y.to_vector<double>(), norm_tolerance(dtypes.rows)));
-      EXPECT_TRUE(all_close(on.rstd.values(), rstd.to_vector<double>(), {.relative = 1e-6}));
-      EXPECT_TRUE(on.y.guards_intact());
-    });
-
-    // Every variant against the default one, which rms_norm_test.cpp checks.
-    const BackwardOperands back(p);
-    run_on(kCuda, rms_norm_args(back));
-    const std::vector<double> dx = back.dx.values(), dweight = back.dweight.values();
-    for_each_legal(backward_policies(), rms_norm_args(back), [&](const RowPolicy& policy) {
-      poison({&back.dx, &back.dweight});
-      run_forced(policy, rms_norm_args(back));
-      EXPECT_TRUE(all_close(back.dx.values(), dx,
-                            {.dtype = dtypes.rows, .absolute = 4e-6, .relative = 4e-6}));
-      EXPECT_TRUE(all_close(back.dweight.values(), dweight,
-                            {.dtype = dtypes.parameters, .absolute = 4e-5, .relative = 4e-6}));
-      EXPECT_TRUE(back.dx.guards_intact());
     });
     if (HasFailure()) return;
   }
@@ -321,47 +279,44 @@ void expect_each_legal(const std::vector<RowPolicy>& policies,
 }
 
 TEST_F(CudaRowPolicy, EveryVariantIsLegalForOneOfTheSizes) {
-  std::vector<RowProblem> forward, backward, rms_forward, rms_backward;
+  std::vector<RowProblem> forward, backward;
   for (std::size_t size = 0; size < std::size(kForcedExtents); ++size) {
     for (std::size_t type = 0; type < std::size(kTypes); ++type) {
-      forward.push_back(row_problem(forward_operands(size, type).args(), cuda_stream()));
-      backward.push_back(row_problem(backward_operands(size, type).args(), cuda_stream()));
-      if (kTypes[type].stream != kTypes[type].rows) continue;
-      const Problem p{.dtypes = kTypes[type], .extent = kForcedExtents[size]};
-      rms_forward.push_back(row_problem(rms_norm_args(NormOperands(p)), cuda_stream()));
-      rms_backward.push_back(row_problem(rms_norm_args(BackwardOperands(p)), cuda_stream()));
+      const NormAndSize at{Norm::layer, size};  // RMSNorm has the same policies
+      forward.push_back(row_problem(forward_operands(at, type).args(), cuda_stream()));
+      backward.push_back(row_problem(backward_operands(at, type).args(), cuda_stream()));
     }
   }
   expect_each_legal(forward_policies(), forward, kernels::tuning::is_legal_forward);
-  expect_each_legal(forward_policies(), rms_forward, kernels::tuning::is_legal_forward);
   expect_each_legal(backward_policies(), backward, kernels::tuning::is_legal_backward);
-  expect_each_legal(backward_policies(), rms_backward, kernels::tuning::is_legal_backward);
 }
 
-TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenLayerNorm) {
+TEST_F(CudaRowPolicy, FusedAddGivesTheBitsOfAddThenNorm) {
   const std::vector<RowPolicy> policies = forward_policies();
   for (const Extent& extent : kNormVariants) {
     for (const NormDTypes& dtypes : kTypes) {
-      const NormOperands fused(problem_of_mode(dtypes, extent, 1));
-      SCOPED_TRACE(cat(fused.problem));
-      NormOperands plain(problem_of_mode(dtypes, extent, 0));
-      for_each_legal(policies, fused.args(), [&](const RowPolicy& policy) {
-        poison({&fused.sum, &fused.y, &plain.y});
-        run_forced(policy, fused.args());
-        LayerNorm unfused = fused.args();
-        unfused.x = unfused.sum;
-        unfused.residual = unfused.sum = {};
-        unfused.y = rows(plain.y.tensor());
-        if (!is_legal(policy, unfused)) return;
-        run_forced(policy, unfused);
-        EXPECT_EQ(plain.y.values() == fused.y.values(), true) << "y";
-      });
-      if (dtypes.stream != dtypes.rows) continue;
-      const CudaTensor sum = CudaTensor::poisoned(fused.problem.shape(), dtypes.rows);
-      run_on(kCuda, kernels::Add{.a = rows(fused.x.tensor()),
-                                 .b = rows(fused.residual.tensor()),
-                                 .y = rows(sum.tensor())});
-      EXPECT_EQ(sum.values() == fused.sum.values(), true) << "sum";
+      for (const Norm norm : kNorms) {
+        const NormOperands fused(problem_of_mode(dtypes, extent, 1, norm));
+        SCOPED_TRACE(cat(fused.problem));
+        NormOperands plain(problem_of_mode(dtypes, extent, 0, norm));
+        for_each_legal(policies, fused.args(), [&](const RowPolicy& policy) {
+          poison({&fused.sum, &fused.y, &plain.y});
+          run_forced(policy, fused.args());
+          LayerNorm unfused = fused.args();
+          unfused.x = unfused.sum;
+          unfused.residual = unfused.sum = {};
+          unfused.y = rows(plain.y.tensor());
+          if (!is_legal(policy, unfused)) return;
+          run_forced(policy, unfused);
+          EXPECT_EQ(plain.y.values() == fused.y.values(), true) << "y";
+        });
+        if (dtypes.stream != dtypes.rows) continue;
+        const CudaTensor sum = CudaTensor::poisoned(fused.problem.shape(), dtypes.rows);
+        run_on(kCuda, kernels::Add{.a = rows(fused.x.tensor()),
+                                   .b = rows(fused.residual.tensor()),
+                                   .y = rows(sum.tensor())});
+        EXPECT_EQ(sum.values() == fused.sum.values(), true) << "sum";
+      }
     }
   }
 }
@@ -370,24 +325,26 @@ TEST_F(CudaRowPolicy, BackwardWithADsumOfZerosGivesTheBitsOfOneWithout) {
   const std::vector<RowPolicy> policies = backward_policies();
   for (const Extent& extent : kNormVariants) {
     for (const NormDTypes& dtypes : kTypes) {
-      const BackwardOperands on(problem_of_mode(dtypes, extent, 1));
-      SCOPED_TRACE(cat(on.problem));
-      on.dsum.tensor().fill(0.0);
-      const auto outputs = [&] {
-        return std::vector<std::vector<double>>{on.dx.values(), on.dx_drop.values(),
-                                                on.dweight.values(), on.dbias.values(),
-                                                on.column_sum.values()};
-      };
-      for_each_legal(policies, on.args(), [&](const RowPolicy& policy) {
-        LayerNormBackward without = on.args();
-        without.dsum = {};
-        if (!is_legal(policy, without)) return;
-        run_forced(policy, on.args());
-        const std::vector<std::vector<double>> with_zeros = outputs();
-        poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
-        run_forced(policy, without);
-        EXPECT_EQ(outputs() == with_zeros, true);
-      });
+      for (const Norm norm : kNorms) {
+        const BackwardOperands on(problem_of_mode(dtypes, extent, 1, norm));
+        SCOPED_TRACE(cat(on.problem));
+        on.dsum.tensor().fill(0.0);
+        const auto outputs = [&] {
+          return std::vector<std::vector<double>>{
+              on.dx.values(), on.dx_drop.values(), on.dweight.values(),
+              on.dbias ? on.dbias.values() : std::vector<double>(), on.column_sum.values()};
+        };
+        for_each_legal(policies, on.args(), [&](const RowPolicy& policy) {
+          LayerNormBackward without = on.args();
+          without.dsum = {};
+          if (!is_legal(policy, without)) return;
+          run_forced(policy, on.args());
+          const std::vector<std::vector<double>> with_zeros = outputs();
+          poison({&on.dx, &on.dx_drop, &on.dweight, &on.dbias, &on.column_sum});
+          run_forced(policy, without);
+          EXPECT_EQ(outputs() == with_zeros, true);
+        });
+      }
     }
   }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// LayerNorm beside a residual stream that is wider than the rows: f64 beside f32 on the CPU, f32
-// beside f16 and bf16 on CUDA. The oracle is the same program with everything in f64.
+// LayerNorm and RmsNorm beside a residual stream that is wider than the rows: f64 beside f32 on the
+// CPU, f32 beside f16 and bf16 on CUDA. The oracle is the same program with everything in f64.
 #include "nn/layer_norm.h"
 
+#include "core/kernels/layer_norm.h"
+#include "nn/rms_norm.h"
 #include "tests/support/cuda_case.h"
 #include "tests/support/tolerance.h"
 
@@ -15,6 +17,7 @@
 namespace lamina {
 namespace {
 
+using kernels::Norm;
 using testing::relative_l2;
 
 struct Precision {
@@ -35,6 +38,10 @@ Tensor sample(const Shape& shape, std::uint64_t seed, const Precision& as) {
   return from_vector(testing::normal_values(shape.elements(), generator), shape).to(as.rows);
 }
 
+Tensor normal_rows(const Shape& shape, std::uint64_t seed) {
+  return sample(shape, seed, {kCpu, DType::f32, DType::f32, 0.0});
+}
+
 /// What a call computes: outputs, then gradients.
 struct Results {
   std::vector<std::vector<double>> values;
@@ -48,8 +55,10 @@ struct Results {
 
 enum class Used { sum, normalized, both };
 
-/// Runs add_layer_norm behind a linear layer, whose bias takes the column sum, and differentiates.
-Results add_and_normalize(const Precision& on, const Precision& data, double p, Used used) {
+/// Runs add_layer_norm or add_rms_norm behind a linear layer, whose bias takes the column sum, and
+/// differentiates.
+Results add_and_normalize(Norm norm, const Precision& on, const Precision& data, double p,
+                          Used used) {
   const auto parameter = [&](const Tensor& value, DType dtype) {
     return Var::parameter(value.to(dtype).to(on.device));
   };
@@ -61,7 +70,9 @@ Results add_and_normalize(const Precision& on, const Precision& data, double p, 
   const Var bias = parameter(sample({kCols}, 6, data), on.rows);
   Generator generator(7);
   const Var x = linear(features, project, shift);
-  const auto [sum, y] = add_layer_norm(residual, x, weight, bias, 1e-5, p, &generator);
+  const auto [sum, y] = norm == Norm::layer
+                            ? add_layer_norm(residual, x, weight, bias, 1e-5, p, &generator)
+                            : add_rms_norm(residual, x, weight, 1e-5, p, &generator);
   const Tensor dsum = sample({kRows, kCols}, 8, data).to(on.stream).to(on.device);
   const Tensor dy = sample({kRows, kCols}, 9, data).to(on.rows).to(on.device);
   if (used == Used::sum) {
@@ -93,34 +104,39 @@ void expect_same(const Results& got, const Results& want, double tolerance) {
 }
 
 /// Plain normalisation of a wide stream to narrow rows, and its gradients.
-Results normalize(const Precision& on, const Precision& data) {
+Results normalize(Norm norm, const Precision& on, const Precision& data) {
   const Var x = Var::parameter(sample({kRows, kCols}, 1, data).to(on.stream).to(on.device));
   const Var weight = Var::parameter(sample({kCols}, 2, data).to(on.rows).to(on.device));
   const Var bias = Var::parameter(sample({kCols}, 3, data).to(on.rows).to(on.device));
-  const Var y = layer_norm(x, weight, bias, 1e-5, on.rows);
+  const Var y = norm == Norm::layer ? layer_norm(x, weight, bias, 1e-5, on.rows)
+                                    : rms_norm(x, weight, 1e-5, on.rows);
   backward(y, sample({kRows, kCols}, 4, data).to(on.rows).to(on.device));
   Results results;
-  for (const Tensor& tensor : {y.value(), x.grad(), weight.grad(), bias.grad()})
+  for (const Tensor& tensor : {y.value(), x.grad(), weight.grad()})
     results.add(tensor);
+  if (norm == Norm::layer) results.add(bias.grad());
   return results;
 }
 
 void check(const Precision& mixed) {
   const Precision wide{kCpu, DType::f64, DType::f64, 0.0};
-  for (const double p : {0.0, 0.3}) {
-    for (const Used used : {Used::sum, Used::normalized, Used::both}) {
-      SCOPED_TRACE(cat(mixed, " p ", p, " used ", static_cast<int>(used)));
-      const Results got = add_and_normalize(mixed, mixed, p, used);
-      expect_same(got, add_and_normalize(wide, mixed, p, used), mixed.tolerance);
-      EXPECT_EQ(got.dtypes[0], mixed.stream) << "sum";
-      EXPECT_EQ(got.dtypes[1], mixed.rows) << "normalized";
-      EXPECT_EQ(got.dtypes[2], mixed.stream) << "gradient of residual";
+  for (const Norm norm : {Norm::layer, Norm::rms}) {
+    for (const double p : {0.0, 0.3}) {
+      for (const Used used : {Used::sum, Used::normalized, Used::both}) {
+        SCOPED_TRACE(
+            cat(mixed, " rms ", norm == Norm::rms, " p ", p, " used ", static_cast<int>(used)));
+        const Results got = add_and_normalize(norm, mixed, mixed, p, used);
+        expect_same(got, add_and_normalize(norm, wide, mixed, p, used), mixed.tolerance);
+        EXPECT_EQ(got.dtypes[0], mixed.stream) << "sum";
+        EXPECT_EQ(got.dtypes[1], mixed.rows) << "normalized";
+        EXPECT_EQ(got.dtypes[2], mixed.stream) << "gradient of residual";
+      }
     }
+    const Results got = normalize(norm, mixed, mixed);
+    expect_same(got, normalize(norm, wide, mixed), mixed.tolerance);
+    EXPECT_EQ(got.dtypes[0], mixed.rows);
+    EXPECT_EQ(got.dtypes[1], mixed.stream);
   }
-  const Results got = normalize(mixed, mixed);
-  expect_same(got, normalize(wide, mixed), mixed.tolerance);
-  EXPECT_EQ(got.dtypes[0], mixed.rows);
-  EXPECT_EQ(got.dtypes[1], mixed.stream);
 }
 
 TEST(LayerNormStream, AgreesWithF64WhenTheStreamIsWider) {
@@ -183,6 +199,24 @@ TEST(LayerNorm, ReturnsTheDTypeOfItsOptions) {
   const auto [sum, normalized] = norm.add_and_normalize(x, x.to(DType::f32));
   EXPECT_EQ(sum.dtype(), DType::f64);
   EXPECT_EQ(normalized.dtype(), DType::f32);
+}
+
+TEST(RmsNormLayer, IsTheOpWithItsWeightAndDropsInTrainingOnly) {
+  nn::RmsNorm norm(12, {.eps = 1e-3});
+  norm.weight.set_value(normal_rows({12}, 1));
+  const Var x = normal_rows({5, 12}, 2), residual = normal_rows({5, 12}, 3);
+  const auto expect_equal = [](const Var& got, const Var& want) {
+    EXPECT_EQ(got.value().to_vector<float>(), want.value().to_vector<float>());
+  };
+  expect_equal(norm(x), rms_norm(x, norm.weight, 1e-3));
+  const auto [sum, y] = norm.add_and_normalize(residual, x);
+  expect_equal(sum, residual + x);
+  expect_equal(y, rms_norm(sum, norm.weight, 1e-3));
+  Generator generator(4), again(4);
+  expect_equal(norm.add_and_normalize(residual, x, 0.5, generator).normalized,
+               add_rms_norm(residual, x, norm.weight, 1e-3, 0.5, &again).normalized);
+  norm.eval();
+  expect_equal(norm.add_and_normalize(residual, x, 0.5, generator).sum, sum);
 }
 
 }  // namespace

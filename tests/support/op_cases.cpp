@@ -155,20 +155,24 @@ OpCall layer_norm_call(Sampler& random) {
           }};
 }
 
-OpCall add_layer_norm_call(Sampler& random) {
+/// add_layer_norm (centred), or add_rms_norm.
+OpCall add_norm_call(Sampler& random, bool centred) {
   const Shape shape = random.any_shape();
   const double p = random.pick({0.0, 0.0, 0.3});
   const auto used = random.integer(0, 3);  // 0, 1: both results; 2: the sum; 3: the normalised rows
   const std::uint64_t seed = 77;
   const Tensor x = random.normal(shape);
   // The residual is spread wide enough that a dropped x does not make a row constant.
-  return {cat(shape, ", p ", p, ", results ", used),
-          {random.spread(shape), scale(x, 0.3).value(), random.normal({shape[-1]}),
-           random.normal({shape[-1]})},
+  std::vector<Tensor> inputs{random.spread(shape), scale(x, 0.3).value(),
+                             random.normal({shape[-1]})};
+  if (centred) inputs.push_back(random.normal({shape[-1]}));
+  return {cat(shape, ", p ", p, ", results ", used), inputs,
           [=](std::span<const Var> in) {
             Generator generator(seed);
-            const auto [sum, y] =
-                add_layer_norm(in[0], in[1], in[2], in[3], 1e-5, p, p > 0.0 ? &generator : nullptr);
+            Generator* const source = p > 0.0 ? &generator : nullptr;
+            const auto [sum, y] = centred
+                                      ? add_layer_norm(in[0], in[1], in[2], in[3], 1e-5, p, source)
+                                      : add_rms_norm(in[0], in[1], in[2], 1e-5, p, source);
             if (used == 2) return std::vector<Var>{sum};
             return used == 3 ? std::vector<Var>{y} : std::vector<Var>{sum, y};
           },
@@ -176,11 +180,19 @@ OpCall add_layer_norm_call(Sampler& random) {
             Values sum = in[0];
             for (std::size_t i = 0; i < sum.size(); ++i)
               sum[i] += in[1][i] * keep_factor({seed, 0}, static_cast<float>(p), i);
-            const Values y =
-                normalised(sum, in[2], in[3], static_cast<std::size_t>(shape[-1]), 1e-5, true);
+            const Values y = normalised(sum, in[2], centred ? in[3] : Values{},
+                                        static_cast<std::size_t>(shape[-1]), 1e-5, centred);
             if (used == 2) return std::vector<Values>{sum};
             return used == 3 ? std::vector<Values>{y} : std::vector<Values>{sum, y};
           }};
+}
+
+OpCall add_layer_norm_call(Sampler& random) {
+  return add_norm_call(random, true);
+}
+
+OpCall add_rms_norm_call(Sampler& random) {
+  return add_norm_call(random, false);
 }
 
 OpCall rms_norm_call(Sampler& random) {
@@ -379,6 +391,21 @@ std::vector<OpCase> elementwise_cases() {
                           [] { add_layer_norm(kA, kA, kB, kB, -1e-5); }),
         error_case<Error>("add_layer_norm: eps is nan, expected 0 or a positive number",
                           [] { add_layer_norm(kA, kA, kB, kB, NAN); })}},
+      {"add_rms_norm",
+       add_rms_norm_call,
+       {error_case<ShapeError>("add_rms_norm: residual has shape [3], expected [2, 3]",
+                               [] { add_rms_norm(kB, kA, kB); }),
+        error_case<DTypeError>(
+            "add_rms_norm: residual has dtype f32, expected f64 (the dtype of x;",
+            [] { add_rms_norm(kA, kWide, {}); }),
+        error_case<ShapeError>("add_rms_norm: weight has shape [4], expected [3]",
+                               [] { add_rms_norm(kA, kA, zeros({4})); }),
+        error_case<Error>("add_rms_norm: residual is an empty handle",
+                          [] { add_rms_norm({}, kA, kB); }),
+        error_case<Error>("add_rms_norm: p is 1, expected 0 <= p < 1",
+                          [] { add_rms_norm(kA, kA, kB, 1e-5, 1.0); }),
+        error_case<Error>("add_rms_norm: p is 0.1 without a generator",
+                          [] { add_rms_norm(kA, kA, kB, 1e-5, 0.1); })}},
       {"rms_norm",
        rms_norm_call,
        {error_case<ShapeError>("rms_norm: weight has shape [4], expected [3]",
