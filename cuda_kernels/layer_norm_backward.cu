@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Backward pass of LayerNorm and RMSNorm on CUDA: dx, the gradient of the residual stream,
 // dropout's mask and the sums over rows in one pass over x and dy, then a small kernel that adds
-// partial sums. The kernels of RMSNorm are in rms_norm.cu. See docs/kernels/layer_norm.md.
+// partial sums. The kernels of RMSNorm are in rms_norm_backward.cu. See docs/kernels/layer_norm.md.
 #include "core/kernels/layer_norm.h"
 #include "cuda_kernels/row_norm_backward.cuh"
 #include "cuda_kernels/row_norm_partials.cuh"
