@@ -44,6 +44,7 @@ def table(header, rows):
 def training():
     shakespeare = load("nvidia-h200/shakespeare.json")
     losses = [result["best_val_loss"] for result in shakespeare["runs"]]
+    seconds = [result["seconds"] for result in shakespeare["runs"]]
     rows = []
     for cpu in (load("xeon-2-cores/toy_cpu.json"), load("epyc-2-cores/toy_cpu.json")):
         toy = cpu["runs"][0]
@@ -53,7 +54,7 @@ def training():
                      f"{toy['steps']:,} steps, {toy['seconds']:.0f} s"))
     rows.append(("toy, 6 x 384, bf16, tinyshakespeare", "H200", speed(shakespeare["runs"][0]),
                  f"best validation loss {statistics.median(losses):.4f} (median of {len(losses)} seeds, "
-                 f"{min(losses):.4f} to {max(losses):.4f})"))
+                 f"{min(losses):.4f} to {max(losses):.4f}) in {min(seconds):.1f} to {max(seconds):.1f} s"))
     return table(("model", "machine", "speed", "outcome"), rows)
 
 
@@ -80,7 +81,9 @@ def layer_norm_cell(row):
     if row is None:
         return "-"
     name, timing = fastest_other_norm(row)
-    return f"**{row['us']['lamina']['median']:.1f}** / {timing['median']:.1f} {name}"
+    us = row["us"]["lamina"]["median"]
+    mark = "**" if us <= timing["median"] else ""
+    return f"{mark}{us:.1f}{mark} / {timing['median']:.1f} {name}"
 
 
 def layer_norm():
@@ -95,7 +98,7 @@ def layer_norm():
     header = ("rows x cols", *(f"{title}, µs" for title in ops.values()), "forward / copy")
     return "\n".join([
         "![GB/s over the row size](docs/kernels/layer_norm_bf16_bandwidth.svg)", "", table(header, rows), "",
-        f"Lamina / the fastest of the others. {document['machine']['gpu']}, driver {document['machine']['driver']}, "
+        f"Lamina / the fastest of the others, in bold where Lamina's median is not above it. {document['machine']['gpu']}, driver {document['machine']['driver']}, "
         f"PyTorch {document['machine']['torch']}, {document['date']}, commit {document['commit'][:10]}; "
         f"`{document['command']}`{earlier}"])
 
@@ -164,6 +167,22 @@ def layer_norm_shares():
     sources = "; ".join(f"`{document['command']}`" for document in bench_norms())
     return "\n\n".join([table(("rows x cols", *(NORM_TITLES[op] for op in ops)), rows),
                         f"{bench_norms()[0]['machine']['gpu']}, µs and share of a copy, in bold below what was asked. {sources}"])
+
+
+def layer_norm_sweep_shares():
+    """Of the cases of the peers' harness with 256 rows and 32 MB or more, those below the share that was asked for."""
+    cases, below = set(), {}
+    for name in ("layer_norm_sweep", "layer_norm_peers"):
+        for row in load(f"nvidia-h200/{name}.json")["rows"]:
+            if row["rows"] < 256 or row["least_bytes"] < 32e6 or row["op"] == "forward_backward" or key_of(row) in cases:
+                continue
+            cases.add(key_of(row))
+            share = 100 * row["copy"]["median"] / row["us"]["lamina"]["median"]
+            if share < norm_share_target({**row, "bytes": row["least_bytes"]}):
+                below.setdefault((row["dtype"], row["op"]), []).append(f"{row['rows']} x {row['cols']} {share:.0f} %")
+    rows = [(dtype, NORM_TITLES[op], ", ".join(cells)) for (dtype, op), cells in sorted(below.items())]
+    return "\n\n".join([table(("type", "operation", "below the share that was asked for"), rows),
+                        f"{sum(map(len, below.values()))} of {len(cases)} cases, `layer_norm_sweep.json` and `layer_norm_peers.json`."])
 
 
 def layer_norm_gaps():
@@ -431,22 +450,33 @@ def profile_example():
 
 def loss_curve():
     """What tests/parity/loss_curve.py measured: of each run the largest differences between means over 50 steps."""
+    runs = [run for name in ("nvidia-h200", "epyc-2-cores") for run in load(f"{name}/loss_curve.json")["runs"]]
     rows = []
-    for run in load("nvidia-h200/loss_curve.json")["runs"]:
+
+    def first_steps(a, b):
+        """The steps whose losses are the first to differ by so much."""
+        differences = [abs(x - y) for x, y in zip(a, b)]
+        return ", ".join(str(next((step for step, difference in enumerate(differences) if difference > least), "-"))
+                         for least in (1e-5, 1e-4, 1e-3, 1e-2))
+
+    for run in runs:
         loss, window, settings = run["loss"], run["window"], run["settings"]
         means = {name: [statistics.mean(losses[end - window:end]) for end in range(window, len(losses) + 1)]
                  for name, losses in loss.items()}
         pairs = [[abs(x - y) for x, y in zip(means[a], means[b])] for a, b in itertools.combinations(loss, 2)]
         above = [window + at for at, difference in enumerate(pairs[0]) if difference > run["limit"]]
-        rows.append((f"{settings['batch']} x {settings['context']} tokens, vocabulary {settings['vocab']}, rate "
-                     f"{settings['lr']:g}, residual {settings['residual']}, seed {settings['seed']}", run["commit"][:7],
+        rows.append((f"{settings['layers']} x {settings['width']}, {settings['batch']} x {settings['context']} tokens, {settings['dtype']}, "
+                     f"residual {settings['residual']}, rate {settings['lr']:g}, seed {settings['seed']}",
+                     run["machine"]["gpu"].split(",")[0] or f"{run['machine']['cpu']} (CPU)", run["commit"][:7],
                      *(f"{max(pair):.4f}" for pair in pairs), f"{above[0]} to {above[-1]}" if above else "none",
-                     *(f"{mean[-1]:.4f}" for mean in means.values())))
-    header = ("run", "commit", "Lamina and flash", "Lamina and math", "flash and math",
-              "steps of the first difference above the limit", "Lamina, last loss", "flash", "math")
-    return "\n\n".join([table(header, rows),
-                        f"{run['machine']['gpu']}, PyTorch {run['torch']}, {run['date']}; {settings['layers']} layers, "
-                        f"{settings['steps']:,} steps, {settings['dtype']}"])
+                     first_steps(loss["lamina"], loss["pytorch_flash"]), first_steps(loss["pytorch_flash"], loss["pytorch_math"]),
+                     " / ".join(f"{mean[-1]:.4f}" for mean in means.values())))
+    header = ("run", "machine", "commit", "Lamina and flash", "Lamina and math", "flash and math",
+              "steps of the first difference above the limit", "single losses of Lamina and flash differ by 1e-5, 1e-4, 1e-3, 1e-2 from step",
+              "those of flash and math", "last losses")
+    commands = "; ".join(f"`{run['command']}`" for run in runs if "command" in run)
+    versions = ", ".join(dict.fromkeys(f"PyTorch {run['torch']}" for run in runs))
+    return "\n\n".join([table(header, rows), f"{versions}, {runs[0]['date']} to {runs[-1]['date']}; {commands}"])
 
 
 def profile_overhead():
@@ -474,7 +504,8 @@ def contents(name):
 
 
 PARTS = {"results": training, "layer_norm": layer_norm, "layer_norm_targets": layer_norm_targets,
-         "layer_norm_shares": layer_norm_shares, "layer_norm_gaps": layer_norm_gaps, "layer_norm_slower": layer_norm_slower, "layer_norm_tuning": layer_norm_tuning,
+         "layer_norm_shares": layer_norm_shares, "layer_norm_gaps": layer_norm_gaps,
+         "layer_norm_sweep_shares": layer_norm_sweep_shares, "layer_norm_slower": layer_norm_slower, "layer_norm_tuning": layer_norm_tuning,
          "training_step": training_step,
          "training_step_variants": training_step_variants, "training_step_memory": training_step_memory,
          "training_step_floor": training_step_floor, "generation": generation,

@@ -7,7 +7,8 @@ A step is forward, backward, clipping of the gradient norm to 1 and fused AdamW,
 the device. Weights are f32 and computed with in bf16 (torch.autocast). The vocabulary is padded to a
 multiple of 64 and the padding takes part in the loss, as PyTorch has no cheaper way.
 Variants are MODE-ATTENTION. MODE: eager; compile: torch.compile of model and loss; graphs: the same with
-mode="reduce-overhead", CUDA graphs. ATTENTION: the backend of scaled_dot_product_attention, flash or cudnn.
+mode="reduce-overhead", CUDA graphs; autotune: with mode="max-autotune", graphs and kernels chosen by time.
+ATTENTION: the backend of scaled_dot_product_attention, flash or cudnn.
 Each runs in a process of its own. A step's time lies between two events on the device, and the host waits
 for the device only after the last one. What fails is named in the JSON with the reason.
 """
@@ -22,7 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from gpt_cases import CASES, MIN_STEPS, line_of, missing, result, write
 from gpt_training import output_of
 
-MODES = ("eager", "compile", "graphs")
+MODES = ("eager", "compile", "graphs", "autotune")
+COMPILE_MODES = {"compile": "default", "graphs": "reduce-overhead", "autotune": "max-autotune"}
 ATTENTIONS = ("flash", "cudnn")
 VARIANTS = tuple(f"{mode}-{attention}" for mode in MODES for attention in ATTENTIONS)
 QUICK_CASES, QUICK_VARIANTS = ("toy", "gpt2_b4"), ("eager-flash",)
@@ -119,11 +121,11 @@ def time_steps(case, mode, attention, steps):
     batches = [(ids[:, :-1].contiguous(), ids[:, 1:].contiguous()) for ids in tokens]
     loss_of = model
     if mode != "eager":
-        loss_of = torch.compile(model, mode="reduce-overhead" if mode == "graphs" else "default")
+        loss_of = torch.compile(model, mode=COMPILE_MODES[mode])
     backend = SDPBackend.FLASH_ATTENTION if attention == "flash" else SDPBackend.CUDNN_ATTENTION
 
     def step(number):
-        if mode == "graphs":
+        if mode in ("graphs", "autotune"):
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast("cuda", dtype=torch.bfloat16):
             loss = loss_of(*batches[number % BATCHES])
