@@ -71,15 +71,6 @@ __global__ void __launch_bounds__(kChunks == 1 ? kMaxThreads : kFewThreads) atte
   T* const cache = in.cache + blockIdx.y * in.capacity * in.cache_stride + at;
   const auto element = [&](int c) { return (lane + c * in.lanes) * kWidth; };
 
-  float query[kChunks][kWidth];
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c) {
-    const int e = element(c);
-    load_values(q + e, e < in.size ? kWidth : 0, query[c]);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      query[c][i] *= in.scale;
-  }
   const auto load = [&](const T* from, Pack(&to)[kChunks]) {
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -92,6 +83,16 @@ __global__ void __launch_bounds__(kChunks == 1 ? kMaxThreads : kFewThreads) atte
       }
     }
   };
+  float query[kChunks][kWidth];
+  Pack loaded[kChunks];
+  load(q, loaded);
+#pragma unroll
+  for (int c = 0; c < kChunks; ++c) {
+    device::to_floats(loaded[c], query[c]);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      query[c][i] *= in.scale;
+  }
   const auto score_of = [&](const Pack(&key)[kChunks]) {
     float dot = 0.0F;
 #pragma unroll

@@ -107,20 +107,29 @@ TEST_P(CudaCachedAttention, MatchesTheReference) {
 }
 
 TEST_P(CudaCachedAttention, KeepsANanInItsHeadAndRefusesLongHeads) {
-  const auto make = [&](std::int64_t size) {
+  const auto make = [&](std::int64_t size, bool of_query, std::int64_t bad_head) {
     const std::int64_t width = 2 * size;
     const Tensor qkv = zeros({1, 3 * width}, DType::f32), cache = zeros({4, 2 * width}, DType::f32);
-    cache.data<float>()[2 * 2 * width] = std::nanf("");  // a key of head 0
+    (of_query ? qkv.data<float>() + bad_head * size
+              : cache.data<float>() + 2 * 2 * width + bad_head * size)[0] = std::nanf("");
     const Tensor out = zeros({1, width}, GetParam(), kCuda);
     const Tensor at = full({1}, std::int32_t{3}, DType::i32).to(kCuda);
     run_on(kCuda,
            arguments(size, 2, 4, at, qkv.to(kCuda, GetParam()), cache.to(kCuda, GetParam()), out));
     return out.to_vector<double>();
   };
-  const std::vector<double> out = make(64);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    EXPECT_EQ(std::isnan(out[i]), i < 64) << i;
-  EXPECT_THROW(make(513), Error);
+  for (const std::int64_t size : {64, 7}) {  // in packs and element by element
+    for (const bool of_query : {true, false}) {
+      for (const std::int64_t bad_head : {0, 1}) {
+        const std::vector<double> out = make(size, of_query, bad_head);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          EXPECT_EQ(std::isnan(out[i]), static_cast<std::int64_t>(i) / size == bad_head)
+              << size << " query " << of_query << " element " << i;
+        }
+      }
+    }
+  }
+  EXPECT_THROW(make(513, false, 0), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaCachedAttention, kCudaDTypes, dtype_name);
