@@ -73,8 +73,11 @@ void draw(const DrawTokens& args, std::int64_t row, std::int32_t position, float
   });
   std::copy_n(logits, classes, scores);
   if (args.repetition_penalty != 1.0F) {
-    for (std::int32_t t = 0; t <= position; ++t)
-      scores[tokens[t]] = penalised(logits[tokens[t]], args.repetition_penalty);
+    for (std::int32_t t = 0; t <= position; ++t) {
+      const std::int32_t token = tokens[t];
+      if (token < 0 || token >= classes) continue;
+      scores[token] = penalised(logits[token], args.repetition_penalty);
+    }
   }
   const double sum = log_sum_exp(logits, classes);
   std::int64_t drawn = 0;

@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kThreads) draw(const T* all_logits, Settings i
   if (in.repetition_penalty != 1.0F) {
     for (int t = thread; t <= position; t += kThreads) {
       const int token = tokens[t];
+      if (token < 0 || token >= classes) continue;
       scores[token] = penalised(device::to_float(logits[token]), in.repetition_penalty);
     }
     __syncthreads();

@@ -13,6 +13,7 @@ namespace lamina::kernels {
 
 /// A logit x of a token that the sequence has becomes x / repetition_penalty where it is positive,
 /// else x * repetition_penalty (Keskar et al. 2019, https://arxiv.org/abs/1909.05858, section 4.1).
+/// Tokens that are no class, below 0 or from `classes` on, have no logit and are passed over.
 /// Then the token is drawn with probability proportional to exp(x / temperature) among the top_k
 /// largest, and among those the fewest whose probabilities add up to top_p (Holtzman et al. 2019,
 /// https://arxiv.org/abs/1904.09751, section 3.1); equal logits are in or out together.

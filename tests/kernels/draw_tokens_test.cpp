@@ -162,13 +162,19 @@ TEST(DrawNoise, IsFiniteForAllBitsAndFollowsGumbel) {
   }
 }
 
+TEST(DrawTokens, PassesOverTokensThatAreNoClass) {
+  const kernels::DrawTokens args{.temperature = 0.0F, .repetition_penalty = 2.0F};
+  EXPECT_EQ(draw(args, repeated({1.0, 0.9, 0.8}, 2), {-1, 3, 1 << 30}).tokens,
+            (std::vector<std::int32_t>{0, 0}));
+}
+
 class CudaDrawTokens : public CudaTestWith<DType> {};
 
 /// Noise and scores differ in the last digits, so a near tie may go the other way: at most a few of
 /// the rows do, and then to a class that was nearly as good.
 TEST_P(CudaDrawTokens, DrawsWhatTheCpuDraws) {
   Generator generator(9);
-  const std::vector<std::int32_t> before = {5, 3, 5};
+  const std::vector<std::int32_t> before = {5, -1, 1 << 30};
   for (const std::int64_t classes : {6, 96, 1000, 50257}) {
     const std::int64_t count = classes > 10000 ? 20 : 300;
     const auto logits = CudaTensor::normal({count, classes}, GetParam(), generator, 3.0);
