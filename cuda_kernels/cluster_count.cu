@@ -17,8 +17,13 @@ __global__ void occupy() {}
 
 int ask(int blocks, int device) {
   const DeviceInfo& gpu = device_info({DeviceKind::cuda, device});
-  if (gpu.compute_capability < 90) return 0;
+  constexpr int kFirstWithClusters = 90;
+  if (gpu.compute_capability < kFirstWithClusters) return 0;
   const cuda::DeviceGuard guard(device);
+  // Compiled for an older architecture, the kernels do not know their cluster.
+  cudaFuncAttributes attributes{};
+  LAMINA_CUDA_CHECK(cudaFuncGetAttributes(&attributes, occupy));
+  if (attributes.ptxVersion < kFirstWithClusters) return 0;
   // More than half of a multiprocessor's shared memory: one block each.
   const auto shared_bytes = static_cast<int>(gpu.shared_per_block);
   LAMINA_CUDA_CHECK(
@@ -45,9 +50,9 @@ int clusters_at_once(int blocks, int device) {
   static std::mutex mutex;
   static std::map<std::pair<int, int>, int> counts;
   const std::lock_guard lock(mutex);
-  const auto [known, is_new] = counts.try_emplace({blocks, device}, 0);
-  if (is_new) known->second = ask(blocks, device);
-  return known->second;
+  const auto known = counts.find({blocks, device});
+  if (known != counts.end()) return known->second;
+  return counts[{blocks, device}] = ask(blocks, device);
 }
 
 }  // namespace lamina::kernels

@@ -34,37 +34,41 @@ constexpr RowPolicy forward_rule(const RowProblem& problem) {
   const RowPolicy ring{
       .variant = RowVariant::ring, .block_threads = 512, .stages = 2, .blocks_per_sm = 1};
   if (is_legal_forward(ring, problem)) return ring;
-  for (const int cluster : {2, 4, 8}) {
-    const RowPolicy policy{.variant = RowVariant::cluster,
-                           .packs = most,
-                           .block_threads = kMaxRowThreads,
-                           .cluster = cluster,
-                           .stages = 3,
-                           .blocks_per_sm = 1};
-    if (is_legal_forward(policy, problem)) return policy;
+  for (const int held : {most, most / 2}) {  // half as many for mixed types
+    for (const int cluster : {2, 4, 8}) {
+      const RowPolicy policy{.variant = RowVariant::cluster,
+                             .packs = held,
+                             .block_threads = kMaxRowThreads,
+                             .cluster = cluster,
+                             .stages = 3,
+                             .blocks_per_sm = 1};
+      if (is_legal_forward(policy, problem)) return policy;
+    }
   }
   return {.block_threads = 512};
 }
 
-/// 8 elements per thread for short rows, else 16: their sums over rows take two or three registers
-/// each.
+/// 8 elements per thread for short rows, else 16, whose sums over rows take two or three registers
+/// each, or 8 again where 16 have no room in shared memory or registers.
 constexpr RowPolicy backward_rule(const RowProblem& problem) {
   const RowPolicy streamed{.block_threads = 512, .blocks_per_sm = 1};
-  const int elements = problem.cols <= 512 || !problem.has_vectors ? 8 : 16;
-  const int clusters = problem.has_vectors && problem.sm >= 90 ? kMaxRowCluster : 1;
+  const int most = problem.cols <= 512 || !problem.has_vectors ? 8 : 16;
+  const int clusters = problem.has_vectors && problem.has_clusters() ? kMaxRowCluster : 1;
   for (int cluster = 1; cluster <= clusters; cluster *= 2) {
-    for (int threads : {256, kMaxRowThreads}) {
-      for (const int stages : {cluster == 1 ? 2 : 4, 3}) {
-        const RowPolicy policy{.variant = cluster == 1 ? RowVariant::ring : RowVariant::cluster,
-                               .packs = elements / problem.width(),
-                               .block_threads = threads,
-                               .cluster = cluster,
-                               .stages = stages,
-                               .blocks_per_sm = kMaxRowThreads / threads};
-        if (!is_legal_backward(policy, problem)) continue;
-        constexpr int kPerBlock = 5 << 10;  // what each takes besides
-        const int bytes = backward_shared_bytes(policy, problem) + kPerBlock;
-        if (bytes * policy.blocks_per_sm <= shared_limit(problem.sm) + kPerBlock) return policy;
+    for (int elements = most; elements >= 8; elements -= 8) {
+      for (int threads : {256, kMaxRowThreads}) {
+        for (const int stages : {cluster == 1 ? 2 : 4, 3}) {
+          const RowPolicy policy{.variant = cluster == 1 ? RowVariant::ring : RowVariant::cluster,
+                                 .packs = elements / problem.width(),
+                                 .block_threads = threads,
+                                 .cluster = cluster,
+                                 .stages = stages,
+                                 .blocks_per_sm = kMaxRowThreads / threads};
+          if (!is_legal_backward(policy, problem)) continue;
+          constexpr int kPerBlock = 5 << 10;  // what each takes besides
+          const int bytes = backward_shared_bytes(policy, problem) + kPerBlock;
+          if (bytes * policy.blocks_per_sm <= shared_limit(problem.sm) + kPerBlock) return policy;
+        }
       }
     }
   }

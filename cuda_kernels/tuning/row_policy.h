@@ -24,12 +24,15 @@ struct RowProblem {
   bool has_tail = false;      // backward: dx_drop or column_sum
   int sm = 90;                // compute capability
   int multiprocessors = 132;
-  int clusters[3] = {66, 32, 16};  // of 2, 4 and 8 blocks, a multiprocessor each, at once
+  int clusters[3] = {66, 32, 16};  // of 2, 4 and 8 blocks, a multiprocessor each, at once; or 0
 
   /// Elements that a thread loads at a time: 16 bytes of the wider type.
   constexpr int width() const {
     return has_vectors ? 16 / std::max(element_bytes, stream_bytes) : 1;
   }
+
+  /// Whether blocks can form clusters: on a GPU that has them, with code for it.
+  constexpr bool has_clusters() const { return sm >= 90 && clusters[0] > 0; }
 
   /// Groups of `cluster` blocks that run at once, a multiprocessor for each block.
   constexpr int groups_at_once(int cluster) const {
@@ -40,9 +43,8 @@ struct RowProblem {
 /// How a row is worked on.
 ///   held      each row is read once and stays in registers of its group of threads (forward)
 ///   ring      in shared memory, by a persistent grid whose next rows are on their way there
-///   cluster   likewise, by the blocks of a thread block cluster, forward also by a single one,
-///   which
-///             send each other their sums and finish a row while those of the next are on their way
+///   cluster   likewise, by the blocks of a cluster (forward also by a single one), which send each
+///             other their sums and finish a row while those of the next are on their way
 ///   streamed  read again in each pass, for any size and alignment
 enum class RowVariant : std::uint8_t { held, ring, cluster, streamed };
 
@@ -148,7 +150,7 @@ constexpr bool has_legal_shape(const RowPolicy& policy, const RowProblem& proble
   const int threads = policy.threads_per_row(problem);
   if (threads > policy.block_threads) return false;
   if (policy.cluster == 1) return true;
-  return problem.sm >= 90 && threads >= 32;
+  return problem.has_clusters() && problem.groups_at_once(policy.cluster) > 0 && threads >= 32;
 }
 }  // namespace detail
 
@@ -168,7 +170,7 @@ constexpr bool is_legal_forward(const RowPolicy& policy, const RowProblem& probl
     return problem.has_vectors && policy.stages >= least && policy.stages < least + 2 &&
            policy.blocks_per_sm >= 1 &&
            (is_ring ? policy.packs == 0 && policy.cluster == 1
-                    : (elements == 16 || (elements == 32 && !is_mixed)) && problem.sm >= 90 &&
+                    : (elements == 16 || (elements == 32 && !is_mixed)) && problem.has_clusters() &&
                           policy.threads_per_row(problem) >= 32) &&
            forward_shared_bytes(policy, problem) <= shared_limit(problem.sm);
   }

@@ -371,6 +371,38 @@ TEST(RowPolicyTable, IsOnlyForItsOwnTypesAndOperands) {
   EXPECT_TRUE(is_missed([](RowProblem& problem) { problem.has_vectors = false; }));
 }
 
+constexpr RowProblem rows_of(int sm, Types types, std::int64_t cols, bool has_residual) {
+  RowProblem problem = on(sm, bf16_rows(cols));
+  problem.element_bytes = types.element_bytes;
+  problem.stream_bytes = types.stream_bytes;
+  problem.has_residual = has_residual;
+  return problem;
+}
+
+// The rule reads rows once as long as shared memory and registers have room for them.
+static_assert(backward_rule(rows_of(86, {2, 2}, 768, true)).variant == RowVariant::ring);
+static_assert(backward_rule(rows_of(86, {2, 2}, 4096, true)).variant == RowVariant::ring);
+static_assert(backward_rule(rows_of(86, {4, 4}, 2048, false)).variant == RowVariant::ring);
+static_assert(backward_rule(rows_of(80, {4, 4}, 1024, true)).variant == RowVariant::ring);
+static_assert(backward_rule(rows_of(90, {2, 4}, 32768, true)).variant == RowVariant::cluster);
+static_assert(forward_rule(rows_of(90, {2, 4}, 65536, true)).variant == RowVariant::cluster);
+static_assert(forward_rule(rows_of(100, {4, 4}, 65536, true)).variant == RowVariant::cluster);
+
+TEST(RowPolicy, TakesNoClusterWhereThereIsNoCodeForOne) {
+  for_each_kind(std::array{kTunedArchitecture}, [](RowProblem problem) {
+    for (int& count : problem.clusters)
+      count = 0;
+    for (const std::int64_t cols : {768, 4096, 16384, 32768, 65536}) {
+      problem.cols = cols;
+      for (const Pass pass : {Pass::forward, Pass::backward}) {
+        const RowPolicy policy = policy_of(pass, problem);
+        ASSERT_TRUE(is_legal(pass, policy, problem)) << text_of(problem);
+        ASSERT_NE(policy.variant, RowVariant::cluster) << text_of(problem);
+      }
+    }
+  });
+}
+
 /// Calls visit() for policies of every variant, with numbers inside and outside of all limits.
 void for_each_policy(const std::function<void(const RowPolicy&)>& visit) {
   for (const RowVariant variant :
