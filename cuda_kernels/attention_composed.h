@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Attention composed of cuBLASLt products and a softmax kernel, with the scores in memory: any head
-// size, any time, f32, f16 and bf16. attention.cu takes it where the fused kernels do not apply;
+// size, any time, f32, f16 and bf16. attention.cpp takes it where the fused kernels do not apply;
 // the tests hold both against the CPU.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Fused attention for f16 and bf16 on sm_80 and newer: scores stay on the chip. Called by the
-// dispatch of attention.cu, which takes the composed kernels where these do not apply:
+// dispatch of attention.cpp, which takes the composed kernels where these do not apply:
 //   attention_fused_supports(args.shape, args.qkv.dtype) && attention_fused_aligned(args)
 // Dao 2023, "FlashAttention-2", https://arxiv.org/abs/2307.08691.
 #pragma once

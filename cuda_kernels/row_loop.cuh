@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // row_loop: one kernel shape for everything that works element by element on row-strided views. A
 // body says what happens to kWidth neighbouring elements of one row; threads are laid over columns
-// first and rows second, so no index is ever divided. Used by fill, copy, elementwise, dropout,
-// cross_entropy and embedding; the load and write helpers by all of their kernels.
+// first and rows second, so no index is ever divided; the helpers that load and write serve other
+// kernels, too.
 //   struct Body {
 //     __device__ auto row(std::int64_t row) const;  // what all elements of a row share
-//     __device__ void apply(const auto& row, std::int64_t col, int count) const;  // count <=
-//     kWidth
+//     __device__ void apply(const auto& row, std::int64_t col, int count) const;  // <= kWidth
 //   };
 #pragma once
 

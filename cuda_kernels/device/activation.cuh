@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/kernels/elementwise.h"
+#include "cuda_kernels/device/exp_sum.cuh"
 
 #include <numbers>
 
@@ -14,7 +15,6 @@ constexpr float kInverseSqrt2 = std::numbers::sqrt2_v<float> / 2.0F;
 constexpr float kSqrt2OverPi = 0.797884560802865F;
 constexpr float kInverseSqrt2Pi = 0.398942280401433F;
 constexpr float kCubic = 0.044715F;
-constexpr float kLog2E = std::numbers::log2e_v<float>;
 
 /// 1 / (1 + 2^x) by two instructions of the special function unit, each good to 2^-22 (PTX ISA,
 /// ex2.approx and rcp.approx). With expf and a division the gradient of GELU took 378 instead of

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Warp-level matrix instructions of sm_80 and newer: mma.sync m16n8k16 for f16 and bf16 with f32
-// accumulators, ldmatrix and cp.async. Used by the fused attention kernels.
+// accumulators, ldmatrix and cp.async.
 // Fragments of lane 4 g + t (PTX ISA, "Matrix Fragments for mma.m16n8k16"), two values a register:
 //   a[0] row g, columns 2t, 2t+1;  a[1] row g+8;  a[2] row g, columns +8;  a[3] row g+8, columns +8
 //   b[0] rows 2t, 2t+1 of column g;  b[1] rows +8
