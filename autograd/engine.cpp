@@ -34,9 +34,11 @@ namespace {
 thread_local bool grad_mode = true;
 thread_local std::uint64_t last_sequence = 0;
 
+/// Where the gradient of a state is to be written. What comes of it may fail, so the caller notes
+/// that there is one.
 GradSlot open_slot(GradState& state) {
   state.column_sum = {};
-  if (!std::exchange(state.has_grad, true)) {
+  if (!state.has_grad) {
     if (!state.grad) state.grad = empty(state.shape, state.dtype, state.device);
     return {state.grad, GradWrite::overwrite};
   }
@@ -44,20 +46,29 @@ GradSlot open_slot(GradState& state) {
   return {state.grad, GradWrite::accumulate};
 }
 
+/// Throws unless `grad` can become, or be added to, the gradient of `state`.
+void expect_gradient(const GradState& state, const Tensor& grad) {
+  expect_shape("backward", "gradient", grad, state.shape, "the shape of the value");
+  if (grad.device() != state.device) {
+    throw DeviceError(cat("backward: gradient is on ", grad.device(), ", expected ", state.device,
+                          " (the device of the value); move it with .to(device)"));
+  }
+  if (grad.dtype() != state.dtype) expect_float("backward", "gradient", grad);
+}
+
 /// Parameters keep their buffer, which the optimizer knows; other states take the tensor itself.
 void add_to(GradState& state, const Tensor& grad, const Tensor& column_sum) {
-  LAMINA_CHECK(grad.shape() == state.shape, "backward: gradient has shape ", grad.shape(),
-               ", expected ", state.shape, " (the shape of the input)");
+  expect_gradient(state, grad);
   if (state.is_parameter || state.has_grad || grad.dtype() != state.dtype) {
     const GradSlot slot = open_slot(state);
     launch(
         stream_of(slot.dst),
         kernels::Scale{
             .x = rows(grad.contiguous()), .y = rows(slot.dst), .factor = 1.0, .write = slot.write});
-    return;
+  } else {
+    state.grad = grad.contiguous();
+    state.column_sum = column_sum;
   }
-  state.grad = grad.contiguous();
-  state.column_sum = column_sum;
   state.has_grad = true;
 }
 
@@ -188,7 +199,10 @@ class Pass {
 }  // namespace
 
 GradState* Grads::state(int i) const {
-  return node_.inputs.at(static_cast<std::size_t>(i)).get();
+  LAMINA_CHECK(i >= 0 && static_cast<std::size_t>(i) < node_.inputs.size(), node_.name,
+               ": the gradient of input ", i, " is asked for, expected an input below ",
+               node_.inputs.size());
+  return node_.inputs[static_cast<std::size_t>(i)].get();
 }
 
 bool Grads::is_open(const GradState* state) const {
@@ -214,8 +228,10 @@ GradSlot Grads::slot(int i) {
     postponed_.push_back({to, empty(to->shape, to->dtype, to->device)});
     return {postponed_.back().grad, GradWrite::overwrite};
   }
+  const GradSlot slot = open_slot(*to);
+  to->has_grad = true;
   open_.push_back(to);
-  return open_slot(*to);
+  return slot;
 }
 
 void Grads::give(int i, const Tensor& grad, const Tensor& column_sum) {
@@ -287,8 +303,6 @@ void backward(const Var& value, const Tensor& grad) {
         "backward: the value does not require a gradient, expected one that depends on a parameter "
         "(its inputs are constants, or were computed under NoGrad)");
   }
-  expect_shape("backward", "grad", grad, value.shape(), "the shape of the value");
-  expect_same_device("backward", "grad", grad, "the value", value.value());
   Pass pass;
   add_to(*state, grad, {});
   pass.reach(state);

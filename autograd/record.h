@@ -47,7 +47,8 @@ class Grads {
 
   /// Hands over a finished gradient: shared, not copied, when it is the first one of an input that
   /// is not a parameter and has its dtype; else copied or added. With its column sum if that is
-  /// known: [last dimension], f32 (f64 for f64).
+  /// known: [last dimension], f32 (f64 for f64). Throws Error for a gradient of another shape, of
+  /// no float dtype or on another device.
   void give(int i, const Tensor& grad, const Tensor& column_sum = {});
 
   /// The column sum that came with the gradient of output i, or an empty handle.
@@ -91,7 +92,8 @@ void ask_for_column_sum(const Var& output);
 /// had run keep their gradients: call zero_grad() before going on.
 void backward(const Var& loss);
 
-/// The same from a value of any shape, with its gradient given: of a loss, what scales it.
+/// The same from a value of any shape, with its gradient given: of a loss, what scales it. A
+/// gradient of another shape, of no float dtype or on another device is refused with an Error.
 void backward(const Var& value, const Tensor& grad);
 
 /// Gradients are not recorded in this thread while one of these lives.

@@ -177,5 +177,37 @@ TEST(Recompute, RefusesAnOutputWithoutAValue) {
               ThrowsMessage<Error>(HasSubstr("recompute: an output")));
 }
 
+TEST(ColumnSum, ReachesABiasAcrossTheEdgesOfARecomputedPart) {
+  const Tensor x = sample_f32({2, 5, 4}, 1), dout = sample_f32({2, 5, 2}, 2);
+  const Var weight = Var::parameter(sample_f32({6, 4}, 3));
+  const Var bias = Var::parameter(sample_f32({6}, 4));
+  // What runs again is attention, or the layer before it; a node between them watches.
+  for (const bool attention_again : {true, false}) {
+    bool arrived = false;
+    const auto watched = [&arrived](const Var& y) {
+      const Var seen = record("watch", {y}, {scale(y.value(), 1.0).value()},
+                              [&arrived](std::span<const Tensor> d, Grads& grads) {
+                                arrived = static_cast<bool>(grads.column_sum(0));
+                                grads.give(0, d[0]);
+                              })[0];
+      ask_for_column_sum(seen);
+      return seen;
+    };
+    const auto before = [&](const std::vector<Var>& in) {
+      return std::vector<Var>{linear(in[0], weight, bias)};
+    };
+    const auto behind = [](const std::vector<Var>& in) {
+      return std::vector<Var>{attention(in[0], 2)};
+    };
+    const Var input = Var::parameter(x);
+    const Var out = attention_again ? recompute({watched(before({input})[0])}, behind)[0]
+                                    : behind({recompute({input}, [&](const std::vector<Var>& in) {
+                                        return std::vector<Var>{watched(before(in)[0])};
+                                      })[0]})[0];
+    backward(out, dout);
+    EXPECT_TRUE(arrived) << attention_again;
+  }
+}
+
 }  // namespace
 }  // namespace lamina
