@@ -10,13 +10,15 @@
 
 namespace lamina {
 
-/// Told about every op of a thread while WatchOps lives. `scope` is the layer's path, "" outside of
-/// layers. It may throw: the op throws then.
+/// Told about every op that a thread passes to record() while WatchOps lives: all but
+/// cached_attention, which has no gradient. `scope` is the layer's path, "" outside of layers. It
+/// may throw: the op throws then.
 class OpWatch {
  public:
   virtual ~OpWatch() = default;
 
-  /// What an op was given and what it made.
+  /// What an op was given and what it made. cross_entropy(Var&&) may have written the gradient over
+  /// the logits that it was given.
   virtual void forward(std::string_view op, std::string_view scope, std::span<const Var> inputs,
                        std::span<const Tensor> outputs) = 0;
 
