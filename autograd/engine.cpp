@@ -253,10 +253,8 @@ void Grads::add_postponed() {
 std::vector<Var> record(std::string_view name, std::vector<Var> inputs, std::vector<Tensor> outputs,
                         BackwardFunction backward) {
   tell_forward(name, inputs, outputs);
-  const bool records = grad_mode && std::any_of(inputs.begin(), inputs.end(),
-                                                [](const Var& x) { return x.requires_grad(); });
   std::vector<Var> result;
-  if (!records) {
+  if (!will_record(inputs)) {
     for (Tensor& output : outputs)
       result.emplace_back(std::move(output));
     return result;
@@ -372,9 +370,7 @@ class AsRecorded {
 }  // namespace
 
 std::vector<Var> recompute(const std::vector<Var>& inputs, const RecomputeFunction& f) {
-  const bool records = grad_mode && std::any_of(inputs.begin(), inputs.end(),
-                                                [](const Var& x) { return x.requires_grad(); });
-  if (!records) return f(inputs);
+  if (!will_record(inputs)) return f(inputs);
   const Generator generator = default_generator();
   const bool tf32 = ops::tf32_allowed();
   std::vector<Tensor> values, outputs;
@@ -411,6 +407,16 @@ NoGrad::~NoGrad() {
 
 bool grad_enabled() {
   return grad_mode;
+}
+
+bool will_record(std::initializer_list<const Var*> inputs) {
+  return grad_mode && std::any_of(inputs.begin(), inputs.end(),
+                                  [](const Var* input) { return input->requires_grad(); });
+}
+
+bool will_record(std::span<const Var> inputs) {
+  return grad_mode && std::any_of(inputs.begin(), inputs.end(),
+                                  [](const Var& input) { return input.requires_grad(); });
 }
 
 Node::~Node() {

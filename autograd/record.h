@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -110,6 +111,10 @@ class NoGrad {
 
 /// Whether record() records in this thread.
 bool grad_enabled();
+
+/// Whether record() would record an op of these inputs, in this thread and now.
+bool will_record(std::initializer_list<const Var*> inputs);
+bool will_record(std::span<const Var> inputs);
 
 /// One recorded op.
 struct Node {

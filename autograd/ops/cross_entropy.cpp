@@ -61,8 +61,7 @@ Operands::Operands(const Tensor& input, const Tensor& targets, const CrossEntrop
 /// Not in f16: probabilities over a count of thousands are below its smallest number, 6e-8, until
 /// the scale of the loss has been applied to them, which is known in the backward pass.
 bool may_overwrite(const Var& input) {
-  return input.requires_grad() && grad_enabled() && is_sole_owner(input.value()) &&
-         input.dtype() != DType::f16;
+  return will_record({&input}) && is_sole_owner(input.value()) && input.dtype() != DType::f16;
 }
 
 /// The logits stay until the backward pass, which reads them again.

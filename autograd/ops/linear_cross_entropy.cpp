@@ -60,8 +60,7 @@ Var linear_cross_entropy(const Var& input, const Var& weight, const Tensor& targ
   const Tensor x = input.value().contiguous().reshape({count, w.dim(1)});
   const DType sum_dtype = accumulation_dtype(x.dtype());
   const auto gradient_of = [](const Var& var, const Tensor& value, DType dtype) {
-    const bool is_wanted = grad_enabled() && var.requires_grad();
-    return is_wanted ? empty(value.shape(), dtype, value.device()) : Tensor();
+    return will_record({&var}) ? empty(value.shape(), dtype, value.device()) : Tensor();
   };
   const Tensor dx = gradient_of(input, x, x.dtype()), dw = gradient_of(weight, w, sum_dtype);
   if (dw && count == 0) dw.fill(0.0);
