@@ -2,6 +2,7 @@
 #include "core/download.h"
 
 #include "core/error.h"
+#include "core/expect.h"
 #include "core/tensor.h"
 #include "core/text.h"
 
@@ -51,6 +52,7 @@ void Download::reserve(std::size_t bytes) {
 void Download::begin(std::span<const Tensor> tensors) {
   std::size_t total = 0;
   for (const Tensor& tensor : tensors) {
+    expect_defined("download", "a tensor", tensor);
     if (tensor.device() != device_) {
       throw Error(cat("download: a tensor of shape ", tensor.shape(), " is on ", tensor.device(),
                       ", expected ", device_));

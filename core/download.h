@@ -22,7 +22,7 @@ class Download {
 
   /// Takes the tensors' elements as they are behind the work queued so far. On CUDA that is a copy
   /// on the device, and the host does not wait; where memory is too short for it, it waits for the
-  /// copies to the host. Throws Error for a tensor on another device.
+  /// copies to the host. Throws Error for a tensor on another device and for an empty handle.
   void begin(std::span<const Tensor> tensors);
 
   /// Waits for them in host memory, row by row; they last until the next begin(). May be called

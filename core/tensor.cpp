@@ -77,6 +77,10 @@ void Tensor::expect_dtype(DType wanted) const {
   }
 }
 
+void Tensor::expect_values() const {
+  expect_defined("to_vector", "tensor", *this);
+}
+
 void Tensor::expect_one_element() const {
   expect_defined("item", "tensor", *this);
   if (elements() != 1) {

@@ -102,9 +102,11 @@ class Tensor {
     return to(kCpu).to(dtype_of<T>).template data<T>()[0];
   }
 
-  /// All elements in row-major order, converted to T. Waits for the device.
+  /// All elements in row-major order, converted to T. Waits for the device. Throws Error for an
+  /// empty handle.
   template <class T>
   std::vector<T> to_vector() const {
+    expect_values();
     const Tensor host = to(kCpu).to(dtype_of<T>).contiguous();
     const T* first = host.template data<T>();
     return std::vector<T>(first, first + elements());
@@ -113,6 +115,7 @@ class Tensor {
  private:
   void expect_dtype(DType wanted) const;
   void expect_one_element() const;
+  void expect_values() const;
 
   std::shared_ptr<Storage> storage_;
   std::int64_t offset_ = 0;  // elements

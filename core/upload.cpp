@@ -2,6 +2,7 @@
 #include "core/upload.h"
 
 #include "core/error.h"
+#include "core/expect.h"
 #include "core/tensor.h"
 #include "core/text.h"
 
@@ -37,6 +38,7 @@ Upload::~Upload() = default;
 #endif
 
 void Upload::operator()(const Tensor& to, const std::function<void(std::span<std::byte>)>& write) {
+  expect_defined("upload", "the tensor", to);
   if (to.device() != device_ || !to.is_contiguous() || to.bytes() > bytes_) {
     throw Error(cat("upload: the tensor has ", to.bytes(), " bytes on ", to.device(), ", ",
                     to.is_contiguous() ? "" : "not ",

@@ -148,6 +148,8 @@ TEST(Upload, RefusesWhatDoesNotFit) {
         upload(zeros({2, 2}, DType::i32).slice(1, 0, 1), counting_from(0));
       },
       ThrowsMessage<Error>(HasSubstr("not contiguous")));
+  EXPECT_THAT([&] { upload(Tensor(), counting_from(0)); },
+              ThrowsMessage<Error>(HasSubstr("upload: the tensor is an empty handle")));
   EXPECT_THAT([] { Upload(kCpu, 8, 0); }, ThrowsMessage<Error>(HasSubstr("0 slots")));
 }
 
@@ -183,6 +185,13 @@ void expect_copies(Device device) {
 
 TEST(Download, CopiesTensors) {
   expect_copies(kCpu);
+}
+
+TEST(Download, RefusesAnEmptyHandle) {
+  Download download(kCpu);
+  const std::vector<Tensor> tensors(1);
+  EXPECT_THAT([&] { download.begin(tensors); },
+              ThrowsMessage<Error>(HasSubstr("download: a tensor is an empty handle")));
 }
 
 using CudaStepGraph = testing::CudaTest;

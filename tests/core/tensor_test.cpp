@@ -174,6 +174,11 @@ TEST(Tensor, ItemNeedsOneElementAndDataItsOwnType) {
   EXPECT_THAT(error_of<DTypeError>([] { (void)counting({2}).data<double>(); }), HasSubstr("f32"));
 }
 
+TEST(Tensor, AnEmptyHandleHasNoValues) {
+  EXPECT_THAT(error_of<Error>([] { (void)Tensor().to_vector<float>(); }),
+              HasSubstr("to_vector: tensor is an empty handle"));
+}
+
 TEST(Tensor, RefusesSizesBeyond64Bits) {
   EXPECT_THROW(empty({std::numeric_limits<std::int64_t>::max(), 2}), ShapeError);
   EXPECT_THROW(empty({std::numeric_limits<std::int64_t>::max() / 2}), ShapeError);
