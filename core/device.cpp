@@ -50,15 +50,20 @@ int cuda_device_count() {
 #endif
 }
 
-namespace {
-
 void expect_device(Device device) {
-  if (device.is_cuda() && device.index >= cuda_device_count()) {
-    throw DeviceError(cat("device: ", device, " does not exist, expected an index below ",
-                          cuda_device_count(), " (the CUDA devices of this machine)",
+  if (!device.is_cuda()) {
+    if (device.index == 0) return;
+    throw DeviceError(
+        cat("device: cpu has index ", device.index, ", expected 0 (the host is one device)"));
+  }
+  if (device.index < 0 || device.index >= cuda_device_count()) {
+    throw DeviceError(cat("device: ", device, " does not exist, expected an index in [0, ",
+                          cuda_device_count(), ") (the CUDA devices of this machine)",
                           LAMINA_WITH_CUDA ? "" : "; this build has no CUDA backend"));
   }
 }
+
+namespace {
 
 DeviceInfo host_info() {
   const auto pages = sysconf(_SC_PHYS_PAGES);
@@ -102,8 +107,8 @@ StreamId id_of(const Stream& stream) {
 }
 
 Stream current_stream(Device device) {
-  if (!device.is_cuda()) return CpuStream{};
   expect_device(device);
+  if (!device.is_cuda()) return CpuStream{};
 #if LAMINA_WITH_CUDA
   const auto it = scoped_streams.find(device.index);
   return it != scoped_streams.end() ? it->second : cuda::default_stream(device.index);

@@ -39,6 +39,9 @@ struct DeviceInfo {
 };
 
 /// Throws DeviceError when the device does not exist.
+void expect_device(Device device);
+
+/// Throws DeviceError as well.
 const DeviceInfo& device_info(Device device);
 
 }  // namespace lamina

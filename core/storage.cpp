@@ -15,8 +15,8 @@ namespace lamina {
 namespace {
 
 MemorySource& memory_of(Device device) {
+  expect_device(device);
   if (!device.is_cuda()) return host_memory();
-  device_info(device);  // throws when the device does not exist
 #if LAMINA_WITH_CUDA
   return cuda::memory(device.index);
 #else
@@ -35,6 +35,7 @@ thread_local ScopedAllocator scoped_allocator;
 
 // Allocators live until the process ends: tensors with static storage may be freed after main().
 CachingAllocator& device_allocator(Device device) {
+  expect_device(device);
   if (!device.is_cuda()) {
     static auto& host = *new CachingAllocator(host_memory());
     return host;

@@ -15,9 +15,9 @@ namespace lamina {
 
 Upload::Upload(Device device, std::size_t bytes, int slots) : device_(device), bytes_(bytes) {
   if (slots < 1) throw Error(cat("upload: ", slots, " slots, expected at least 1"));
+  expect_device(device);
 #if LAMINA_WITH_CUDA
   if (!device.is_cuda()) return;
-  device_info(device);  // throws when the device does not exist
   auto* const memory =
       static_cast<std::byte*>(cuda::reserve_pinned(bytes * static_cast<std::size_t>(slots)));
   for (int i = 0; i < slots; ++i)

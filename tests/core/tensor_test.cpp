@@ -71,11 +71,18 @@ TEST(Device, ParsesItsNames) {
   }
 }
 
-TEST(Device, NamesTheDeviceThatDoesNotExist) {
+TEST(Device, HasAnIndexThatExists) {
+  for (const int index : {-1, 97}) {
+    EXPECT_THAT(
+        error_of<DeviceError>([&] {
+          empty({1}, DType::f32, {DeviceKind::cuda, index});
+        }),
+        HasSubstr(cat("device: cuda:", index, " does not exist, expected an index in [0, ")));
+  }
   EXPECT_THAT(error_of<DeviceError>([] {
-                empty({1}, DType::f32, {DeviceKind::cuda, 97});
+                empty({1}, DType::f32, {DeviceKind::cpu, 1});
               }),
-              HasSubstr("cuda:97 does not exist"));
+              HasSubstr("device: cpu has index 1, expected 0"));
 }
 
 TEST(DType, RoundsTo16BitFloatsToNearestEven) {
