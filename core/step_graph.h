@@ -33,7 +33,8 @@ class StepGraph {
   /// kernels on the same tensors. What changes must be read from tensors that live outside (token
   /// ids, the optimizer's StepState); random numbers of the default generator do change, those of
   /// others throw. Tensors made by `step` keep their addresses and are overwritten by the next
-  /// call. Host code in `step` that reads the device throws. On the CPU every call runs `step`.
+  /// call. Host code in `step` that reads the device, or copies host memory to it, throws. On the
+  /// CPU every call runs `step`.
   /// Throws Error when the default generator was seeded again after the capture, and under another
   /// current stream than the graph was made under; what `step`
   /// throws while it is recorded leaves nothing recorded.

@@ -36,9 +36,10 @@ void copy_across(const Tensor& to, const Tensor& from) {
 #if LAMINA_WITH_CUDA
   const Tensor& on_gpu = to.device().is_cuda() ? to : from;
   const bool between_gpus = to.device().is_cuda() && from.device().is_cuda();
+  const auto stream = std::get<CudaStream>(stream_of(on_gpu));
+  if (!from.device().is_cuda()) cuda::expect_no_capture("copy", stream);
   if (between_gpus) synchronize(from.device());  // the copy is queued on the other device's stream
-  cuda::copy(to.data(), to.device(), from.data(), from.device(), from.bytes(),
-             std::get<CudaStream>(stream_of(on_gpu)));
+  cuda::copy(to.data(), to.device(), from.data(), from.device(), from.bytes(), stream);
   if (between_gpus) synchronize(to.device());  // before the source may be freed
 #else
   std::memcpy(to.data(), from.data(), from.bytes());

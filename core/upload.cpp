@@ -48,6 +48,7 @@ void Upload::operator()(const Tensor& to, const std::function<void(std::span<std
   if (slots_.empty()) return write({static_cast<std::byte*>(to.data()), to.bytes()});
 #if LAMINA_WITH_CUDA
   const auto stream = std::get<CudaStream>(stream_of(to));
+  cuda::expect_no_capture("upload", stream);
   MemorySource& events = cuda::memory(device_.index);
   Slot& slot = slots_[next_];
   next_ = (next_ + 1) % slots_.size();

@@ -25,7 +25,7 @@ class Upload {
   /// `write` fills the contiguous tensor's bytes in host memory, from where they are copied to it
   /// behind the work that is queued on its current stream. Waits only while all slots are full.
   /// Throws Error when the tensor is an empty handle, not contiguous, on another device or larger
-  /// than a slot.
+  /// than a slot, and in a step that a StepGraph records.
   void operator()(const Tensor& to, const std::function<void(std::span<std::byte>)>& write);
 
  private:

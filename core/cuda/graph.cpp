@@ -123,6 +123,13 @@ bool is_capturing(CudaStream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+void expect_no_capture(std::string_view op, CudaStream stream) {
+  if (!is_capturing(stream)) return;
+  throw Error(cat(op, ": the source is host memory while a step is recorded, expected memory of ",
+                  Device{DeviceKind::cuda, stream.device},
+                  " (each replay would read it again); copy it before the step"));
+}
+
 std::optional<CaptureTail> capture_tail(CudaStream stream) noexcept {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   const cudaGraphNode_t* nodes = nullptr;

@@ -66,6 +66,9 @@ double elapsed_ms(void* start, void* stop);
 void begin_capture(CudaStream stream);
 bool is_capturing(CudaStream stream);
 
+/// Throws Error during a capture: each replay would read the host memory again that is copied now.
+void expect_no_capture(std::string_view op, CudaStream stream);
+
 /// What the next work on a capturing stream will follow.
 struct CaptureTail {
   std::size_t count = 0;  // of nodes: 0 at the beginning, more than one behind a join

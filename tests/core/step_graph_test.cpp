@@ -374,6 +374,12 @@ TEST_F(CudaStepGraph, AFailedRecordingLeavesNothingBehind) {
   EXPECT_THAT([&] { graph.run([&] { (void)step.x.item<float>(); }); }, ::testing::Throws<Error>());
   EXPECT_THAT([&] { graph.run([&] { (void)empty({1 << 28}, DType::f32, kCuda); }); },
               ThrowsMessage<Error>(HasSubstr("new memory")));
+  const Tensor host = zeros({1, kElements});
+  EXPECT_THAT([&] { graph.run([&] { step.x.copy_from(host); }); },
+              ThrowsMessage<Error>(HasSubstr("copy: the source is host memory while a step is")));
+  Upload upload(kCuda, step.x.bytes());
+  EXPECT_THAT([&] { graph.run([&] { upload(step.x, counting_from(0)); }); },
+              ThrowsMessage<Error>(HasSubstr("upload: the source is host memory while a step is")));
   Generator other(1);
   EXPECT_THAT([&] { graph.run([&] { other.next(); }); },
               ThrowsMessage<Error>(HasSubstr("expected the default generator only")));
