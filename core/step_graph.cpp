@@ -68,19 +68,22 @@ void StepGraph::expect_own_stream() const {
 
 void StepGraph::run(const std::function<void()>& step) {
   expect_own_stream();
-  if (!is_recorded(step)) return run_eagerly(step);
-  replay(captured_);
+  if (is_recorded(step)) return replay(captured_);
+  run_eagerly(step);
+  count_warm_up();
 }
 
 /// Whether there is a recording to replay; makes it when its time has come.
 bool StepGraph::is_recorded(const std::function<void()>& step) {
   if (captured_ != nullptr) return true;
-  if (!pool_ || warm_up_ > 0) {
-    --warm_up_;
-    return false;
-  }
+  if (!pool_ || warm_up_ > 0) return false;
   capture(step);
   return true;
+}
+
+/// A step that threw does not count: it may not have brought all its memory.
+void StepGraph::count_warm_up() {
+  if (warm_up_ > 0) --warm_up_;
 }
 
 void StepGraph::run_eagerly(const std::function<void()>& step) {
@@ -105,6 +108,7 @@ void StepGraph::run_timed(const std::function<void()>& step, KernelTimes& times)
     const SinkScope hears(times);
     step();
   });
+  count_warm_up();
 }
 
 #if LAMINA_WITH_CUDA

@@ -22,7 +22,7 @@ class Tensor;
 class StepGraph {
  public:
   /// `warm_up` steps run eagerly before the capture: they load kernels, make plans, and bring to
-  /// the graph's own memory all that the step needs.
+  /// the graph's own memory all that the step needs. One that throws does not count.
   explicit StepGraph(Device device, int warm_up = 2);
   ~StepGraph();
   StepGraph(const StepGraph&) = delete;
@@ -68,12 +68,13 @@ class StepGraph {
   void expect_own_stream() const;
   std::size_t live_elsewhere() const;
   bool is_recorded(const std::function<void()>& step);
+  void count_warm_up();
   void capture(const std::function<void()>& step);
   void replay(void* executable);
 
   Device device_;
   Stream stream_;
-  int warm_up_;
+  int warm_up_;                             // eager steps to come
   std::unique_ptr<CachingAllocator> pool_;  // nullptr on the CPU
   std::unique_ptr<Tensor> shift_;  // of random offsets since the capture: i64, on the device
   std::uint64_t seed_ = 0, first_offset_ = 0, drawn_ = 0;  // of the generator, and per step

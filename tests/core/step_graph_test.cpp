@@ -27,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 #if LAMINA_WITH_CUDA
@@ -389,6 +390,20 @@ TEST_F(CudaStepGraph, AFailedRecordingLeavesNothingBehind) {
   graph.run([&] { step(); });  // and works again
   EXPECT_TRUE(graph.is_captured());
   EXPECT_NE(step.values(), before);
+}
+
+TEST_F(CudaStepGraph, WarmsUpAgainAfterAStepThatThrew) {
+  StepGraph graph(kCuda, 1);
+  bool fails = true;
+  const auto step = [&] {
+    if (std::exchange(fails, false)) throw Error("step: cannot begin");
+    (void)full({1000}, 1.0, DType::f32, kCuda);
+  };
+  EXPECT_THAT([&] { graph.run(step); }, ThrowsMessage<Error>(HasSubstr("step: cannot begin")));
+  graph.run(step);  // brings the memory
+  EXPECT_EQ(graph.nodes(), 0U);
+  graph.run(step);
+  EXPECT_EQ(graph.nodes(), 1U);
 }
 
 #if LAMINA_WITH_CUDA
