@@ -53,8 +53,6 @@ class StepGraph {
   /// than those after it.
   void prepare_timed();
 
-  bool is_captured() const { return captured_ != nullptr; }
-
   /// Kernels and copies of the recording; 0 without one.
   std::size_t nodes() const { return nodes_; }
 

@@ -309,7 +309,7 @@ TEST_F(CudaProfiler, CoversACapturedStep) {
   StepGraph graph(kCuda);
   for (int i = 0; i < 40; ++i)
     profiler.step(graph, [&] { fills(); });
-  EXPECT_TRUE(graph.is_captured());
+  EXPECT_GT(graph.nodes(), 0U);
   EXPECT_EQ(profiler.mean().samples, 4);
   expect_sane(profiler.mean());
 }
