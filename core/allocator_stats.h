@@ -15,8 +15,8 @@ struct AllocatorStats {
   std::size_t peak_live = 0;      // bytes
   std::size_t peak_reserved = 0;  // bytes
   std::uint64_t hits = 0;         // requests served from the cache
-  std::uint64_t misses = 0;       // requests that needed new device memory
-  std::uint64_t retries = 0;      // times that cached memory had to be given back first
+  std::uint64_t misses = 0;       // requests that no cached block of their class and stream served
+  std::uint64_t retries = 0;      // misses for which the device had no new segment at first
   std::uint64_t failures = 0;     // requests that could not be served
   std::uint64_t reserves = 0;     // successful allocations from the memory source
   std::uint64_t releases = 0;     // segments given back to the memory source

@@ -35,9 +35,11 @@ class StepGraph {
   /// others throw. Tensors made by `step` keep their addresses and are overwritten by the next
   /// call. Host code in `step` that reads the device, or copies host memory to it, throws. On the
   /// CPU every call runs `step`.
-  /// Throws Error when the default generator was seeded again after the capture, and under another
-  /// current stream than the graph was made under; what `step`
-  /// throws while it is recorded leaves nothing recorded.
+  /// Throws Error when the default generator got another seed after the capture of a step that
+  /// draws from it, and under another current stream than the graph was made under; what `step`
+  /// throws while it is recorded leaves nothing recorded. No other thread may use that stream
+  /// meanwhile: its work would be recorded as well. By default it is the process's stream of the
+  /// device.
   void run(const std::function<void()>& step);
 
   /// Runs `step` eagerly, in the graph's memory: to look at single kernels. Replays can go on

@@ -33,8 +33,9 @@ using StreamId = std::uint64_t;  // 0 is the CPU, else the value of the CUDA han
 
 StreamId id_of(const Stream& stream);
 
-/// The stream on which this thread queues work for `device`: its own non-blocking stream per CUDA
-/// device, unless a StreamScope is open. Throws DeviceError when the device does not exist.
+/// The stream on which this thread queues work for `device`: the process's non-blocking stream of
+/// a CUDA device, which all threads share, unless a StreamScope is open. Throws DeviceError when
+/// the device does not exist.
 Stream current_stream(Device device);
 
 /// Makes `stream` current for its device in this thread, until destruction.
