@@ -59,7 +59,9 @@ class CudaMemory final : public MemorySource {
     const auto it = pending_.find(event);
     if (it == pending_.end()) return true;
     const cudaError_t status = cudaEventQuery(it->second);
-    if (status == cudaErrorNotReady || status == cudaErrorCapturedEvent) {
+    // The latter two are of a capture: the device has not failed, the answer is not known.
+    if (status == cudaErrorNotReady || status == cudaErrorCapturedEvent ||
+        status == cudaErrorStreamCaptureUnsupported) {
       cudaGetLastError();
       return false;
     }
