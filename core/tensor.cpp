@@ -10,6 +10,7 @@
 #include <cstring>
 #include <iomanip>
 #include <numeric>
+#include <optional>
 #include <utility>
 #if LAMINA_WITH_CUDA
 #include "core/cuda/runtime.h"
@@ -283,22 +284,20 @@ Rows rows(const Tensor& tensor) {
   const Strides& strides = tensor.strides();
   const auto last = static_cast<std::size_t>(rank - 1);
   bool regular = strides[last] == 1 || cols == 1;
-  std::int64_t pitch = 0;  // of the innermost leading dimension longer than 1
+  std::optional<std::int64_t> pitch;  // of the innermost leading dimension longer than 1
   std::int64_t expected = 0;
   for (std::size_t i = last; i-- > 0;) {
     const std::int64_t extent = tensor.dim(static_cast<int>(i));
     if (extent == 1) continue;
-    if (pitch == 0) {
-      pitch = expected = strides[i];
-    }
+    if (!pitch) pitch = expected = strides[i];
     regular = regular && strides[i] == expected;
     expected *= extent;
   }
-  view.stride = pitch == 0 ? cols : pitch;
+  view.stride = pitch.value_or(cols);
   if (!regular || view.stride < cols) {
     throw ShapeError(
         cat("rows: tensor ", tensor.shape(),
-            " is strided within its rows, expected contiguous rows with one pitch; call "
+            " has strided or overlapping rows, expected contiguous rows with one pitch; call "
             "contiguous() first"));
   }
   return view;

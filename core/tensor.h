@@ -150,8 +150,8 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device devi
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 
 /// The tensor as rows of its last dimension; rank 0 and 1 are one row. An empty handle gives an
-/// empty view. Throws ShapeError when the last dimension is not contiguous or the leading ones do
-/// not collapse to one pitch; call contiguous() first.
+/// empty view. Throws ShapeError when the last dimension is not contiguous, the leading ones do not
+/// collapse to one pitch, or rows overlap; call contiguous() first.
 Rows rows(const Tensor& tensor);
 
 /// The tensor as a vector of all its elements; must be contiguous. An empty handle gives an empty

@@ -212,6 +212,15 @@ TEST(Tensor, GivesRowsWithAPitchButNotStridedColumns) {
   EXPECT_THROW(flat(a.slice(2, 0, 4)), ShapeError);
 }
 
+TEST(Tensor, RefusesRowsThatOverlap) {
+  const Tensor a = counting({12});
+  for (const std::int64_t stride : {0, 2}) {
+    const Tensor repeated(a.storage(), 0, {3, 4}, {stride, 1}, DType::f32);
+    EXPECT_THAT(error_of<ShapeError>([&] { rows(repeated); }), HasSubstr("overlapping rows"));
+    EXPECT_EQ(repeated.contiguous().to_vector<float>()[4], static_cast<float>(stride));
+  }
+}
+
 TEST(Tensor, FillsAnyView) {
   const Tensor a = zeros({2, 3, 4});
   a.slice(1, 0, 2).slice(2, 1, 2).transpose(0, 2).fill(1.0);
