@@ -3,11 +3,11 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "core/time_point.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <limits>
 #include <map>
 #include <utility>
@@ -37,11 +37,6 @@ std::size_t round_up(std::size_t bytes, std::size_t multiple) {
 
 std::string_view or_unnamed(std::string_view scope) {
   return scope.empty() ? "(no scope)" : scope;
-}
-
-std::int64_t steady_ns() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
 
 std::string_view suffix_of(Direction direction) {
@@ -512,7 +507,7 @@ void CachingAllocator::log(MemoryEvent::Action action, void* address, std::size_
                       .bytes = bytes,
                       .stream = stream,
                       .scope = scope,
-                      .time_ns = steady_ns()});
+                      .time_ns = host_now().count()});
 }
 
 std::vector<MemoryEvent> CachingAllocator::history() const {

@@ -2,8 +2,8 @@
 #include "core/trace_recorder.h"
 
 #include "core/stream.h"
+#include "core/time_point.h"
 
-#include <chrono>
 #include <optional>
 #include <utility>
 #if LAMINA_WITH_CUDA
@@ -11,15 +11,6 @@
 #endif
 
 namespace lamina {
-
-namespace {
-
-std::int64_t now_ns() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-}
-
-}  // namespace
 
 void LaunchSink::enter_kernel(std::string_view name, const Cost& cost, const Stream& /*stream*/) {
   open_.push_back(launches_.size());
@@ -30,11 +21,11 @@ void LaunchSink::enter_kernel(std::string_view name, const Cost& cost, const Str
                        .step = step_,
                        .bytes = cost.bytes,
                        .flops = cost.flops});
-  launches_.back().start_ns = now_ns();
+  launches_.back().start_ns = host_now().count();
 }
 
 void LaunchSink::leave_kernel(const Stream& /*stream*/) {
-  launches_[open_.back()].end_ns = now_ns();
+  launches_[open_.back()].end_ns = host_now().count();
   open_.pop_back();
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "core/time_point.h"
 
 #ifdef LAMINA_CUPTI
 #include <cuda_runtime_api.h>
@@ -10,7 +11,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
@@ -90,9 +90,7 @@ void expect_success(CUptiResult status, std::string_view what) {
 }
 
 std::uint64_t now_ns() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+  return static_cast<std::uint64_t>(host_now().count());
 }
 
 constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
@@ -289,7 +287,7 @@ class Cupti::Recording {
     };
 
     thread_local Outermost outermost;
-    const auto now = static_cast<std::int64_t>(now_ns());
+    const std::int64_t now = host_now().count();
     const std::lock_guard lock(mutex_);
     if (data.callbackSite == CUPTI_API_ENTER) {
       if (outermost.depth++ == 0) {
