@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "core/trace_recorder.h"
 
+#include "core/error.h"
 #include "core/stream.h"
+#include "core/text.h"
 #include "core/time_point.h"
 
 #include <optional>
@@ -42,24 +44,35 @@ struct TraceRecorder::State {
 #endif
   std::optional<LaunchSink> sink;
   std::optional<SinkScope> listening;
+  bool is_recording = false;
 };
 
 TraceRecorder::TraceRecorder(Device device) : state_(std::make_unique<State>(device)) {}
 
 TraceRecorder::~TraceRecorder() = default;
 
+void TraceRecorder::expect_recording(std::string_view function) const {
+  if (state_->is_recording) return;
+  throw Error(cat("trace: ", function,
+                  "() is called while nothing is recorded, expected start() before it"));
+}
+
 void TraceRecorder::start() {
 #if LAMINA_WITH_CUDA
   if (state_->cupti) {
     synchronize(state_->device);  // what is queued already is none of it
-    return state_->cupti->start();
+    state_->cupti->start();
+    state_->is_recording = true;
+    return;
   }
 #endif
   state_->sink.emplace();
   state_->listening.emplace(*state_->sink);
+  state_->is_recording = true;
 }
 
 void TraceRecorder::begin_step(int step) {
+  expect_recording("begin_step");
 #if LAMINA_WITH_CUDA
   if (state_->cupti) return state_->cupti->begin_step(step);
 #endif
@@ -67,6 +80,8 @@ void TraceRecorder::begin_step(int step) {
 }
 
 Trace TraceRecorder::stop() {
+  expect_recording("stop");
+  state_->is_recording = false;
   Trace trace;
 #if LAMINA_WITH_CUDA
   if (state_->cupti) {

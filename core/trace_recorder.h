@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lamina {
@@ -61,13 +62,15 @@ class TraceRecorder {
   /// The sink of this thread is replaced on the CPU.
   void start();
 
-  /// Kernels launched from now on belong to this step.
+  /// Kernels launched from now on belong to this step. Throws Error unless start() was called.
   void begin_step(int step);
 
-  /// Waits for the device. Kernels in order of start.
+  /// Waits for the device. Kernels in order of start. Throws Error unless start() was called.
   Trace stop();
 
  private:
+  void expect_recording(std::string_view function) const;
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -2,6 +2,7 @@
 // Traces: the file's rules on made-up records, and the recorder on the CPU.
 #include "core/trace.h"
 
+#include "core/error.h"
 #include "core/launch.h"
 #include "core/tensor.h"
 #include "core/trace_recorder.h"
@@ -20,6 +21,8 @@ namespace {
 
 using testing::ChromeTrace;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
 using ::testing::UnorderedElementsAre;
 
 std::string text_of(const Trace& trace) {
@@ -207,6 +210,16 @@ TEST(TraceRecorder, RecordsEveryKernelUnderItsLayerAndDirection) {
     EXPECT_EQ(in_file[time.direction == kForward ? "forward" : "backward"], time.ns);
     EXPECT_EQ(time.kernels, 2);
   }
+}
+
+TEST(TraceRecorder, RefusesStepsAndResultsOfNoRecording) {
+  TraceRecorder recorder(kCpu);
+  EXPECT_THAT([&] { recorder.begin_step(1); },
+              ThrowsMessage<Error>(HasSubstr("trace: begin_step() is called while nothing is")));
+  EXPECT_THROW(recorder.stop(), Error);
+  recorder.start();
+  recorder.stop();
+  EXPECT_THAT([&] { recorder.stop(); }, ThrowsMessage<Error>(HasSubstr("expected start()")));
 }
 
 TEST(LaunchSink, KeepsKernelsInsideOfKernels) {
