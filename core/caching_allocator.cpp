@@ -58,6 +58,10 @@ CachingAllocator::CachingAllocator(MemorySource& source, const Options& options)
     throw Error(cat("caching_allocator: granule is ", options.granule,
                     ", expected a power of two of at least 64 (blocks are aligned to it)"));
   }
+  if (options.segment == 0 || options.segment % options.granule != 0) {
+    throw Error(cat("caching_allocator: segment is ", options.segment, ", expected a multiple of ",
+                    options.granule, " above 0 (the granule; segments are cut into blocks of it)"));
+  }
 }
 
 CachingAllocator::~CachingAllocator() {

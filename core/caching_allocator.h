@@ -89,7 +89,7 @@ class CachingAllocator final : public Allocator {
   };
 
   /// The source must outlive the allocator. Throws Error for a granule that is not a power of two
-  /// >= 64.
+  /// >= 64, and for a segment that is not a positive multiple of it.
   explicit CachingAllocator(MemorySource& source, const Options& options);
   explicit CachingAllocator(MemorySource& source);
 

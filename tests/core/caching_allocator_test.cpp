@@ -57,6 +57,12 @@ TEST(CachingAllocator, RefusesAGranuleThatIsNoPowerOfTwo) {
   EXPECT_THROW(CachingAllocator(device, {.granule = 32}), Error);
 }
 
+TEST(CachingAllocator, RefusesASegmentThatIsNoMultipleOfTheGranule) {
+  FakeDevice device(64_MiB);
+  EXPECT_THROW(CachingAllocator(device, {.segment = 0}), Error);
+  EXPECT_THROW(CachingAllocator(device, {.segment = 1000}), Error);
+}
+
 TEST(CachingAllocator, GivesNullForZeroBytesAndTakesItBack) {
   FakeDevice device(64_MiB);
   CachingAllocator allocator(device);
