@@ -11,6 +11,14 @@ DType parameter_grad_dtype(DType dtype) {
   return dtype == DType::f16 || dtype == DType::bf16 ? DType::f32 : dtype;
 }
 
+void expect_differentiable(std::string_view function, const Tensor& value) {
+  expect_defined(function, "value", value);
+  if (!is_float(value.dtype())) {
+    throw DTypeError(cat(function, ": value has dtype ", value.dtype(),
+                         ", expected a float dtype (only those have gradients)"));
+  }
+}
+
 void expect_parameter(std::string_view function, const std::shared_ptr<GradState>& state) {
   if (!state || !state->is_parameter) {
     throw Error(
@@ -21,11 +29,7 @@ void expect_parameter(std::string_view function, const std::shared_ptr<GradState
 }  // namespace
 
 Var Var::parameter(Tensor value) {
-  expect_defined("parameter", "value", value);
-  if (!is_float(value.dtype())) {
-    throw DTypeError(cat("parameter: value has dtype ", value.dtype(),
-                         ", expected a float dtype (only those have gradients)"));
-  }
+  expect_differentiable("parameter", value);
   Var result(std::move(value));
   result.state_ = std::make_shared<GradState>();
   result.state_->is_parameter = true;
@@ -42,6 +46,7 @@ void Var::zero_grad() const {
 
 void Var::set_value(Tensor value) {
   expect_parameter("set_value", state_);
+  expect_differentiable("set_value", value);
   expect_shape("set_value", "value", value, shape(), "the shape of the parameter");
   const DType grad_dtype = parameter_grad_dtype(value.dtype());
   if (grad_dtype != state_->dtype || value.device() != state_->device) state_->grad = {};

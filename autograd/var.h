@@ -67,7 +67,7 @@ class Var {
   void zero_grad() const;
 
   /// Replaces the value of this handle, for example by its place in a flat buffer or by a copy on
-  /// another device. For parameters; same shape. The gradient is forgotten.
+  /// another device. For parameters; same shape, any float dtype. The gradient is forgotten.
   /// Other handles of the same parameter keep the old value.
   void set_value(Tensor value);
 

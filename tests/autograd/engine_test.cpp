@@ -549,6 +549,7 @@ TEST(Parameter, ForgetsTheGradientWhenTheValueIsReplaced) {
   backward(sum(mul(w, w)));
   EXPECT_THAT(grad_of(w), ElementsAre(6.0, 8.0));
   EXPECT_THROW(w.set_value(vector_of({1.0})), ShapeError);
+  EXPECT_THROW(w.set_value(zeros({2}, DType::i32)), DTypeError);
   w.set_value(zeros({2}, DType::f32));
   backward(sum(w));
   EXPECT_EQ(w.grad().dtype(), DType::f32);
