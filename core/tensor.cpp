@@ -8,7 +8,7 @@
 #include "core/launch.h"
 
 #include <cstring>
-#include <iomanip>
+#include <ios>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -58,9 +58,10 @@ Tensor::Tensor(std::shared_ptr<Storage> storage, std::int64_t offset, const Shap
       dtype_(dtype) {}
 
 bool Tensor::is_contiguous() const {
+  if (elements() == 0) return true;  // the product of some extents alone may not fit
   std::int64_t step = 1;
   for (int i = rank() - 1; i >= 0; --i) {
-    if (shape_[i] != 1 && strides_[static_cast<std::size_t>(i)] != step) return elements() == 0;
+    if (shape_[i] != 1 && strides_[static_cast<std::size_t>(i)] != step) return false;
     step *= shape_[i];
   }
   return true;
@@ -322,7 +323,7 @@ namespace {
 void print(std::ostream& out, const Shape& shape, const std::vector<double>& values, int dim,
            std::int64_t offset) {
   if (dim == shape.rank()) {
-    out << std::setprecision(5) << values[static_cast<std::size_t>(offset)];
+    out << values[static_cast<std::size_t>(offset)];
     return;
   }
   constexpr std::int64_t kMost = 6;
@@ -346,7 +347,9 @@ void print(std::ostream& out, const Shape& shape, const std::vector<double>& val
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
   if (!tensor) return out << "(empty handle)";
   out << tensor.shape() << ' ' << tensor.dtype() << ' ' << tensor.device() << ' ';
+  const std::streamsize precision = out.precision(5);
   print(out, tensor.shape(), tensor.to_vector<double>(), 0, 0);
+  out.precision(precision);
   return out;
 }
 

@@ -197,6 +197,7 @@ TEST(Tensor, HandlesNoElements) {
   a.fill(1.0);
   EXPECT_TRUE(a.clone().to_vector<float>().empty());
   EXPECT_EQ(rows(a).rows, 0);
+  EXPECT_TRUE(empty({0, std::int64_t{1} << 40, std::int64_t{1} << 40}).is_contiguous());
 }
 
 TEST(Tensor, GivesRowsWithAPitchButNotStridedColumns) {
@@ -232,6 +233,8 @@ TEST(Tensor, PrintsShapeTypeAndShortenedValues) {
   std::ostringstream out;
   out << counting({2, 8});
   EXPECT_EQ(out.str(), "[2, 8] f32 cpu [[0, 1, 2, ..., 5, 6, 7], [8, 9, 10, ..., 13, 14, 15]]");
+  out << ' ' << 0.1234567;  // with the precision of before
+  EXPECT_THAT(out.str(), HasSubstr("15]] 0.123457"));
 }
 
 TEST(RandomFill, MakesTheNumbersOfTheirPlaces) {
