@@ -7,8 +7,6 @@
 #include "autograd/saved_tensor.h"
 #include "core/kernels/dropout.h"
 
-#include <algorithm>
-#include <initializer_list>
 #include <optional>
 #include <string_view>
 
@@ -76,12 +74,6 @@ SavedNorm saved_norm(kernels::Norm norm, const Tensor& x, const Var& weight, con
           .mean = statistic(is_recorded && norm == kernels::Norm::layer),
           .rstd = statistic(is_recorded),
           .eps = eps};
-}
-
-/// Whether record() will record an op of these inputs.
-bool is_recorded(std::initializer_list<const Var*> inputs) {
-  return grad_enabled() && std::any_of(inputs.begin(), inputs.end(),
-                                       [](const Var* input) { return input->requires_grad(); });
 }
 
 /// Completes `args` and launches it.
@@ -158,7 +150,7 @@ Var normalised(std::string_view op, kernels::Norm norm, const Var& input, const 
   expect_parameters(op, weight.value(), bias.value(), y);
   ops::expect_eps(op, eps);
   const SavedNorm saved =
-      saved_norm(norm, x, weight, bias, eps, is_recorded({&input, &weight, &bias}));
+      saved_norm(norm, x, weight, bias, eps, will_record({&input, &weight, &bias}));
   normalise(saved, y);
 
   const Var result =
@@ -192,7 +184,7 @@ AddNormResult add_and_normalise(std::string_view op, kernels::Norm norm, const V
   const Tensor residual_rows = ops::row_strided(residual.value());
   const Tensor sum = empty_like(residual_rows), y = empty_like(x_rows);
   const SavedNorm saved =
-      saved_norm(norm, sum, weight, bias, eps, is_recorded({&residual, &x, &weight, &bias}));
+      saved_norm(norm, sum, weight, bias, eps, will_record({&residual, &x, &weight, &bias}));
   kernels::LayerNorm forward{};
   forward.x = rows(x_rows);
   forward.residual = rows(residual_rows);
