@@ -145,9 +145,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       write_dx_drop<T>(args, mask, row, col, dx);
       if (slots.dweight >= 0) add(slots.dweight, col, is_first, dweight);
       if (slots.dbias >= 0) add(slots.dbias, col, is_first, dbias);
-      if constexpr (kHasMean) {
-        if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, dx);
-      }
+      if (slots.column_sum >= 0) add(slots.column_sum, col, is_first, dx);
     }
   }
   if (!sums_in_shared) return;
