@@ -50,7 +50,8 @@ TEST_P(RmsNormRows, KeepTheirNanAndInfinity) {
 
 TEST_P(RmsNormRows, GiveTheSameBitsTwentyTimes) {
   for (const NormDTypes& dtypes : norm_dtypes_of(GetParam())) {
-    Problem p = problem_of_mode(dtypes, {1023, 768}, 2, Norm::rms);
+    const std::int64_t rows = GetParam() == kCpu ? 129 : 1023;
+    Problem p = problem_of_mode(dtypes, {rows, 768}, 2, Norm::rms);
     p.device = GetParam();
     const NormOperands on(p);
     const BackwardOperands back(p);
