@@ -53,15 +53,23 @@ class Region {
 };
 
 Norm kind_of(NormOp op) {
-  return op == NormOp::rms_forward || op == NormOp::rms_backward ? Norm::rms : Norm::layer;
+  return name_of(op).starts_with("rms_") ? Norm::rms : Norm::layer;
+}
+
+bool has_residual(NormOp op) {
+  return op == NormOp::add_forward || op == NormOp::dropout_add_forward ||
+         op == NormOp::rms_add_forward;
+}
+
+bool has_dsum(NormOp op) {
+  return op == NormOp::add_backward || op == NormOp::backward_column_sum ||
+         op == NormOp::rms_add_backward;
 }
 
 LayerNorm forward_call(const NormCase& norm, Region& in, Region& out) {
-  const bool has_residual =
-      norm.op == NormOp::add_forward || norm.op == NormOp::dropout_add_forward;
   LayerNorm args{.eps = kEps, .norm = kind_of(norm.op)};
-  args.x = in.matrix(norm.rows, norm.cols, has_residual ? norm.element : norm.stream);
-  if (has_residual) {
+  args.x = in.matrix(norm.rows, norm.cols, has_residual(norm.op) ? norm.element : norm.stream);
+  if (has_residual(norm.op)) {
     args.residual = in.matrix(norm.rows, norm.cols, norm.stream);
     args.sum = out.matrix(norm.rows, norm.cols, norm.stream);
   }
@@ -92,9 +100,7 @@ LayerNormBackward backward_call(const NormCase& norm, const LayerNorm* forward, 
   args.dx = out.matrix(norm.rows, norm.cols, norm.stream);
   args.dweight = out.vector(norm.cols, norm.weight);
   if (is_centred) args.dbias = out.vector(norm.cols, norm.weight);
-  if (norm.op == NormOp::add_backward || norm.op == NormOp::backward_column_sum) {
-    args.dsum = in.matrix(norm.rows, norm.cols, norm.stream);
-  }
+  if (has_dsum(norm.op)) args.dsum = in.matrix(norm.rows, norm.cols, norm.stream);
   if (norm.op == NormOp::backward_column_sum) args.column_sum = out.vector(norm.cols, DType::f32);
   return args;
 }
@@ -106,11 +112,13 @@ NormSet calls_of(const NormCase& norm, Region& in, Region& out) {
     case NormOp::add_forward:
     case NormOp::dropout_add_forward:
     case NormOp::rms_forward:
+    case NormOp::rms_add_forward:
       return {forward_call(norm, in, out)};
     case NormOp::backward:
     case NormOp::add_backward:
     case NormOp::backward_column_sum:
     case NormOp::rms_backward:
+    case NormOp::rms_add_backward:
       return {backward_call(norm, nullptr, in, out)};
     case NormOp::forward_backward: {
       const LayerNorm forward = forward_call(norm, in, out);
@@ -158,6 +166,10 @@ std::string_view name_of(NormOp op) {
       return "rms_forward";
     case NormOp::rms_backward:
       return "rms_backward";
+    case NormOp::rms_add_forward:
+      return "rms_add_forward";
+    case NormOp::rms_add_backward:
+      return "rms_add_backward";
     case NormOp::forward_backward:
       return "forward_backward";
   }

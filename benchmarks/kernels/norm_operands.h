@@ -25,13 +25,16 @@ enum class NormOp : std::uint8_t {
   backward_column_sum,  // the same, and the column sum of dx: what training a GPT uses
   rms_forward,
   rms_backward,
+  rms_add_forward,
+  rms_add_backward,
   forward_backward,  // forward, then backward
 };
 
 inline constexpr NormOp kNormOps[] = {
-    NormOp::forward,     NormOp::add_forward,  NormOp::dropout_add_forward,
-    NormOp::backward,    NormOp::add_backward, NormOp::backward_column_sum,
-    NormOp::rms_forward, NormOp::rms_backward, NormOp::forward_backward};
+    NormOp::forward,          NormOp::add_forward,     NormOp::dropout_add_forward,
+    NormOp::backward,         NormOp::add_backward,    NormOp::backward_column_sum,
+    NormOp::rms_forward,      NormOp::rms_backward,    NormOp::rms_add_forward,
+    NormOp::rms_add_backward, NormOp::forward_backward};
 
 std::string_view name_of(NormOp op);
 
