@@ -6,14 +6,13 @@
 #include "core/cuda/runtime.h"
 #include "core/kernels/attention.h"
 #include "core/launch.h"
+#include "core/random.h"
 #include "core/tensor.h"
 
-#include <algorithm>
 #include <benchmark/benchmark.h>
 #include <cmath>
 #include <cstdint>
 #include <variant>
-#include <vector>
 
 namespace lamina::kernels {
 namespace {
@@ -21,19 +20,10 @@ namespace {
 constexpr Device kCuda{DeviceKind::cuda, 0};
 constexpr int kLaunches = 10;  // per measurement
 
-/// Values of about unit variance: zeros would let the GPU clock higher than real data does. They
-/// repeat after a prime number of elements, as making them takes the host longer than timing does.
+/// Values of about unit variance: zeros would let the GPU clock higher than real data does.
 Tensor values(std::int64_t rows, std::int64_t cols) {
-  constexpr std::size_t kPeriod = 1000003;
-  std::vector<BFloat16> host(static_cast<std::size_t>(rows * cols));
-  std::uint32_t state = 1;
-  for (std::size_t i = 0; i < std::min(kPeriod, host.size()); ++i) {
-    state = state * 1664525U + 1013904223U;
-    host[i] = BFloat16(static_cast<float>(state >> 8U) * (3.5F / 16777216.0F) - 1.75F);
-  }
-  for (std::size_t i = kPeriod; i < host.size(); ++i)
-    host[i] = host[i - kPeriod];
-  return from_vector(host, {rows, cols}, kCuda);
+  Generator generator(1337);
+  return uniform({rows, cols}, -1.75, 1.75, generator, DType::bf16, kCuda);
 }
 
 /// The operands of both passes.
