@@ -106,7 +106,8 @@ def layer_norm():
 NORM_TITLES = {"forward": "forward", "add_forward": "residual + forward",
                "dropout_add_forward": "dropout + residual + forward", "backward": "backward",
                "add_backward": "backward + dsum", "backward_column_sum": "backward + dsum + column_sum",
-               "forward_backward": "forward + backward", "rms_forward": "RMSNorm forward", "rms_backward": "RMSNorm backward"}
+               "forward_backward": "forward + backward", "rms_forward": "RMSNorm forward", "rms_backward": "RMSNorm backward",
+               "rms_add_forward": "residual + RMSNorm forward", "rms_add_backward": "RMSNorm backward + dsum"}
 # Type, rows, columns: at most as many µs forward, and forward + backward.
 NORM_TARGETS = (("bf16", 8192, 768, 8.2, 24), ("bf16", 16384, 1024, 19.0, 50), ("bf16", 4096, 2048, 10.0, 27),
                 ("bf16", 4096, 4096, 19.2, 50), ("bf16", 2048, 5120, 13.0, 35), ("bf16", 4096, 8192, 36, 92),
