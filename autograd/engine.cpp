@@ -214,7 +214,16 @@ bool Grads::wants(int i) const {
 }
 
 DType Grads::dtype(int i) const {
+  LAMINA_CHECK(wants(i), node_.name, ": the dtype of the gradient of input ", i,
+               " is asked for, expected one that wants a gradient");
   return state(i)->dtype;
+}
+
+const Tensor& Grads::column_sum(int i) const {
+  LAMINA_CHECK(i >= 0 && static_cast<std::size_t>(i) < column_sums_.size(), node_.name,
+               ": the column sum of output ", i, " is asked for, expected an output below ",
+               column_sums_.size());
+  return column_sums_[static_cast<std::size_t>(i)];
 }
 
 bool Grads::wants_column_sum(int i) const {

@@ -53,7 +53,7 @@ class Grads {
   void give(int i, const Tensor& grad, const Tensor& column_sum = {});
 
   /// The column sum that came with the gradient of output i, or an empty handle.
-  const Tensor& column_sum(int i) const { return column_sums_.at(static_cast<std::size_t>(i)); }
+  const Tensor& column_sum(int i) const;
 
   /// Called by the engine after the backward function. A value that is an input twice has one slot
   /// that a kernel may still be about to write, so its further gradients wait here.

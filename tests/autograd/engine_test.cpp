@@ -52,7 +52,7 @@ void poison_fresh_memory() {
 
 /// The text of the error when the gradient of `x` is what `write` makes of it.
 std::string error_of_gradient(const Var& x, std::function<void(Grads& grads)> write) {
-  const Var y = record("careless", {x}, {zeros({}, DType::f64)},
+  const Var y = record("careless", {x, Var(zeros({}))}, {zeros({}, DType::f64)},
                        [write](std::span<const Tensor>, Grads& grads) { write(grads); })[0];
   return error_of([&] { backward(y); });
 }
@@ -389,10 +389,16 @@ TEST(Grads, RefuseWhatIsNoGradientOfTheInput) {
               HasSubstr("backward: gradient is an empty handle"));
   EXPECT_THAT(error_of_gradient(scalar, [](Grads& grads) { grads.give(0, zeros({}, DType::i32)); }),
               HasSubstr("backward: gradient has dtype i32"));
-  for (const int i : {-1, 1}) {
+  EXPECT_THAT(
+      error_of_gradient(scalar, [](Grads& grads) { grads.dtype(1); }),
+      HasSubstr("careless: the dtype of the gradient of input 1 is asked for, expected one"));
+  for (const int i : {-1, 2}) {
     EXPECT_THAT(error_of_gradient(scalar, [i](Grads& grads) { grads.slot(i); }),
                 HasSubstr(cat("careless: the gradient of input ", i, " is asked for, expected an ",
-                              "input below 1")));
+                              "input below 2")));
+    EXPECT_THAT(
+        error_of_gradient(scalar, [i](Grads& grads) { grads.column_sum(i); }),
+        HasSubstr(cat("careless: the column sum of output ", i, " is asked for, expected")));
   }
 }
 
