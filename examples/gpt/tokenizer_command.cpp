@@ -7,6 +7,7 @@
 #include "examples/gpt/tokenizer_file.h"
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 namespace lamina::gpt {
