@@ -22,7 +22,7 @@ from norm_results import add_earlier, key_of
 
 FILES = ("README.md", "docs/performance.md", "docs/profiling.md", "docs/tutorial.md", "docs/checkpoints.md",
          "docs/kernels/layer_norm.md", "docs/kernels/attention.md")
-STEPS = tuple(f"nvidia-h200/training_step{part}.json" for part in ("", "_first", "_small", "_peers", "_xl"))
+STEPS = tuple(f"nvidia-h200/training_step{part}.json" for part in ("", "_large", "_first", "_small", "_peers", "_xl"))
 END = "<!-- end -->"
 
 
@@ -322,22 +322,23 @@ def steps():
 
 def training_step():
     """Lamina beside the fastest PyTorch of the same run, by case, and the fastest of the other runs."""
-    document, *others = steps()
-    rows = []
+    used, rows = [], []
     for case in CASES:
-        ours, peer = (fastest(document["rows"], case, name) for name in ("lamina", "pytorch"))
-        if not ours:
+        document = next((run for run in steps() if fastest(run["rows"], case, "lamina")), None)
+        if not document:
             continue
-        other = fastest([row for run in others for row in run["rows"]], case, "pytorch")
+        used += [] if document in used else [document]
+        ours, peer = (fastest(document["rows"], case, name) for name in ("lamina", "pytorch"))
+        other = fastest([row for run in steps() if run != document for row in run["rows"]], case, "pytorch")
         ratio = f"{peer['ms']['median'] / ours['ms']['median']:.2f}" if peer else ""
         memory = " / ".join(f"{row['peak_memory_bytes'] / 2**30:.1f}" for row in (ours, peer) if row)
-        rows.append((TITLES[case], f"**{milliseconds(ours)}**", f"{ours['tokens_per_second'] / 1e3:,.0f} k",
+        rows.append((TITLES[case], document["commit"][:7], f"**{milliseconds(ours)}**", f"{ours['tokens_per_second'] / 1e3:,.0f} k",
                      f"{ours['mfu_measured_peak']:.1%} / {ours['mfu_datasheet']:.1%}",
                      f"{milliseconds(peer)} {peer['variant']}" if peer else "", ratio,
                      f"{other['ms']['median']:.2f} {other['variant']}" if other else "", memory))
-    header = ("model, batch", "Lamina, ms/step", "tokens/s", "MFU of measured / datasheet peak",
+    header = ("model, batch", "commit", "Lamina, ms/step", "tokens/s", "MFU of measured / datasheet peak",
               "fastest PyTorch, ms/step", "times faster", "fastest PyTorch of other runs", "peak memory, GiB")
-    return "\n\n".join([table(header, rows), origin(document)])
+    return "\n\n".join([table(header, rows), *map(origin, used)])
 
 
 def training_step_variants():
@@ -450,9 +451,16 @@ def profile_example():
 
 
 def loss_curve():
-    """What tests/parity/loss_curve.py measured: of each run the largest differences between means over 50 steps."""
+    """What tests/parity/loss_curve.py measured: of each run the largest differences between means over 50 steps, and
+    those between two runs that differ in Lamina's residual stream only, so that PyTorch did the same twice."""
     runs = [run for name in ("nvidia-h200", "epyc-2-cores") for run in load(f"{name}/loss_curve.json")["runs"]]
-    rows = []
+    rows, repeated = [], []
+
+    def means(losses, window):
+        return [statistics.mean(losses[end - window:end]) for end in range(window, len(losses) + 1)]
+
+    def distance(a, b):
+        return f"{max(abs(x - y) for x, y in zip(a, b)):.4f}"
 
     def first_steps(a, b):
         """The steps whose losses are the first to differ by so much."""
@@ -462,22 +470,31 @@ def loss_curve():
 
     for run in runs:
         loss, window, settings = run["loss"], run["window"], run["settings"]
-        means = {name: [statistics.mean(losses[end - window:end]) for end in range(window, len(losses) + 1)]
-                 for name, losses in loss.items()}
-        pairs = [[abs(x - y) for x, y in zip(means[a], means[b])] for a, b in itertools.combinations(loss, 2)]
-        above = [window + at for at, difference in enumerate(pairs[0]) if difference > run["limit"]]
-        rows.append((f"{settings['layers']} x {settings['width']}, {settings['batch']} x {settings['context']} tokens, {settings['dtype']}, "
-                     f"residual {settings['residual']}, rate {settings['lr']:g}, seed {settings['seed']}",
+        smooth = run["smooth"] = {name: means(losses, window) for name, losses in loss.items()}
+        above = [window + at for at, (x, y) in enumerate(zip(smooth["lamina"], smooth["pytorch_flash"]))
+                 if abs(x - y) > run["limit"]]
+        run["title"] = (f"{settings['layers']} x {settings['width']}, {settings['batch']} x {settings['context']} tokens, "
+                        f"{settings['dtype']}, rate {settings['lr']:g}, seed {settings['seed']}")
+        rows.append((f"{run['title']}, residual {settings['residual']}",
                      run["machine"]["gpu"].split(",")[0] or f"{run['machine']['cpu']} (CPU)", run["commit"][:7],
-                     *(f"{max(pair):.4f}" for pair in pairs), f"{above[0]} to {above[-1]}" if above else "none",
+                     *(distance(smooth[a], smooth[b]) for a, b in itertools.combinations(loss, 2)),
+                     f"{above[0]} to {above[-1]}" if above else "none",
                      first_steps(loss["lamina"], loss["pytorch_flash"]), first_steps(loss["pytorch_flash"], loss["pytorch_math"]),
-                     " / ".join(f"{mean[-1]:.4f}" for mean in means.values())))
+                     " / ".join(f"{mean[-1]:.4f}" for mean in smooth.values())))
+    for one, other in itertools.combinations(runs, 2):
+        if one["title"] == other["title"] and one["machine"]["gpu"] == other["machine"]["gpu"]:
+            repeated.append((one["title"], *(distance(one["smooth"][name], other["smooth"][name]) for name in one["smooth"]),
+                             *(first_steps(one["loss"][name], other["loss"][name]) for name in ("pytorch_flash", "pytorch_math"))))
+    first = "losses differ by 1e-5, 1e-4, 1e-3, 1e-2 from step"
     header = ("run", "machine", "commit", "Lamina and flash", "Lamina and math", "flash and math",
-              "steps of the first difference above the limit", "single losses of Lamina and flash differ by 1e-5, 1e-4, 1e-3, 1e-2 from step",
-              "those of flash and math", "last losses")
+              "steps of the first difference above the limit", f"single {first}, Lamina and flash", "those of flash and math",
+              "last losses")
     commands = "; ".join(f"`{run['command']}`" for run in runs if "command" in run)
     versions = ", ".join(dict.fromkeys(f"PyTorch {run['torch']}" for run in runs))
-    return "\n\n".join([table(header, rows), f"{versions}, {runs[0]['date']} to {runs[-1]['date']}; {commands}"])
+    dates = sorted(run["date"] for run in runs)
+    return "\n\n".join([table(header, rows), f"{versions}, {dates[0]} to {dates[-1]}; {commands}",
+                        table(("two runs", "Lamina, residual same and f32", "PyTorch flash, the same twice",
+                               "PyTorch math, the same twice", f"single {first}, flash twice", "those of math twice"), repeated)])
 
 
 def profile_overhead():
