@@ -167,15 +167,21 @@ void TrainingStep::upload(std::int64_t index) {
 
 void TrainingStep::run() {
   const TimeGemms timed(plans_.is_used());  // its first products; sampling has too many shapes
+  Var losses;
   for (std::int64_t micro = 0; micro < options_.accumulate; ++micro) {
     const auto [inputs, targets] = batch_of(
         tokens_.slice(0, micro, micro + 1).reshape(tokens_.shape().sub(1, tokens_.rank())));
     const Var loss = model_->loss(inputs, targets);
     backward(loss, optimizer_->loss_scale());
-    loss_ = loss.value();
+    const NoGrad no_grad;
+    losses = micro == 0 ? Var(loss.value()) : add(losses, loss.value());
   }
   optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
   optimizer_->zero_grad();
+  const NoGrad no_grad;
+  if (options_.accumulate > 1)
+    losses = scale(losses, 1.0 / static_cast<double>(options_.accumulate));
+  loss_ = losses.value();
 }
 
 }  // namespace lamina::gpt

@@ -72,7 +72,7 @@ class TrainingStep {
 
   nn::AdamW& optimizer() { return *optimizer_; }
 
-  /// Of the last micro-step; on the device.
+  /// The mean of the step's micro-steps; on the device.
   const Tensor& loss() const { return loss_; }
 
  private:

@@ -27,7 +27,9 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
+using ::testing::DoubleNear;
 using ::testing::HasSubstr;
+using ::testing::Pointwise;
 
 TEST(GptTrain, LossFallsBelowUniformAndTheRunDirectoryIsComplete) {
   const TemporaryDirectory directory;
@@ -235,6 +237,22 @@ TEST(GptTrain, MeasuresSpeedOnRandomTokens) {
   const std::string out = directory.file("run");
   ASSERT_EQ(train_tiny(out, {"--random-tokens", "--steps", "12"}).status, 0);
   EXPECT_EQ(run({"sample", out}).status, 1);  // no vocabulary
+}
+
+TEST(GptTrain, MicroStepsHaveTheLossOfTheirTokensInOneBatch) {
+  const TemporaryDirectory directory;
+  std::vector<std::vector<double>> losses;
+  for (const auto& [batch, accumulate] : {std::pair("4", "1"), std::pair("1", "4")}) {
+    const std::string out = directory.file(batch);
+    const Outcome outcome = train_tiny(
+        out, {"--batch", batch, "--accumulate", accumulate, "--steps", "3", "--log-every", "1"});
+    ASSERT_EQ(outcome.status, 0) << outcome.errors;
+    losses.emplace_back();
+    for (const json& record : timeless_log(out))
+      if (record["event"] == "step") losses.back().push_back(record["loss"].get<double>());
+  }
+  ASSERT_EQ(losses[0].size(), 3U);
+  EXPECT_THAT(losses[1], Pointwise(DoubleNear(1e-4), losses[0]));
 }
 
 TEST(GptTrain, OneAndTwoThreadsGiveIdenticalWeights) {
