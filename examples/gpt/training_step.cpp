@@ -174,13 +174,16 @@ void TrainingStep::run() {
     const Var loss = model_->loss(inputs, targets);
     backward(loss, optimizer_->loss_scale());
     const NoGrad no_grad;
+    const ProfileScope scope("loss");
     losses = micro == 0 ? Var(loss.value()) : add(losses, loss.value());
   }
   optimizer_->step(1.0F / static_cast<float>(options_.accumulate));
   optimizer_->zero_grad();
-  const NoGrad no_grad;
-  if (options_.accumulate > 1)
+  if (options_.accumulate > 1) {
+    const NoGrad no_grad;
+    const ProfileScope scope("loss");
     losses = scale(losses, 1.0 / static_cast<double>(options_.accumulate));
+  }
   loss_ = losses.value();
 }
 
