@@ -55,7 +55,7 @@ void GemmPlanFile::save(const fs::path& copy) {
   const auto plans = [&] {
     return std::visit([](auto typed) { return kernels::gemm_plans(typed); }, stream_);
   };
-  write_file(copy, plans());
+  replace_file(copy, plans());
   if (plans() == saved_) return;
   load();  // what another process has written since
   saved_ = plans();

@@ -95,6 +95,7 @@ class Trainer {
     if (is_new) log_start();
     if (options_.profile > 0) profile_.emplace(options_, device_, directory_, step_, live_);
     mark_ = Clock::now();
+    const std::int64_t first = step_ + 1;
     while (step_ < options_.steps && interrupt_.signal() == 0 && !is_out_of_time()) {
       const auto is_due_at = [](std::int64_t step, std::int64_t every) {
         return every > 0 && step % every == 0;
@@ -103,14 +104,14 @@ class Trainer {
       // before can be lost.
       if (is_due_at(step_ + 1, options_.eval_every) ||
           is_due_at(step_ + 1, options_.checkpoint_every)) {
-        report_failure(writer_->wait());
+        report_failure(writer_->wait(), false);
       }
       train_step();
       const bool is_last = step_ == options_.steps;
       if (is_last || step_ == 1 || step_ % options_.log_every == 0) log_step();
-      if (step_ == 1) plans_.save(directory_ / "gemm_plans.txt");
+      if (step_ == first) plans_.save(directory_ / "gemm_plans.txt");
       if (!is_last && is_due_at(step_, options_.eval_every)) evaluate();
-      if (!is_last && (best_step_ == step_ || is_due_at(step_, options_.checkpoint_every))) save();
+      if (!is_last && (best_.step == step_ || is_due_at(step_, options_.checkpoint_every))) save();
     }
     if (profile_) profile_->finish();
     return interrupt_.signal() != 0 ? stop() : finish();
@@ -194,8 +195,7 @@ class Trainer {
     default_generator().skip(state.random_offset);
     step_ = saved_step_ = state.step;
     evaluated_step_ = state.evaluated_step;
-    best_ = state.best;
-    best_step_ = state.best_step;
+    best_ = {state.best, state.best_step};
     trained_seconds_ = state.trained_seconds;
     start_ -= std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(state.elapsed_seconds));
@@ -204,13 +204,12 @@ class Trainer {
     } else {
       store_->go_back_to(*step);
     }
-    if (store_->target("best") == step_ && best_step_ != step_ && state.options["steps"] == step_) {
+    if (store_->target("best") == step_ && best_.step != step_ && state.options["steps"] == step_) {
       // Evaluated when all steps were done, behind this checkpoint.
-      best_ = (*evaluator_)(*model_).loss.mean;
-      best_step_ = step_;
+      best_ = {(*evaluator_)(*model_).loss.mean, step_};
     } else if (const auto steps = store_->steps();
-               std::find(steps.begin(), steps.end(), best_step_) != steps.end()) {
-      store_->point("best", best_step_);  // of a later step that is gone
+               std::find(steps.begin(), steps.end(), best_.step) != steps.end()) {
+      store_->point("best", best_.step);  // of a later step that is gone
     }
     for (const std::string& line : cut_logs(directory_, state.logs))
       live_.print("damaged " + line);
@@ -372,14 +371,18 @@ class Trainer {
     return "all values are finite when the last batch runs again (the norm may have overflowed)";
   }
 
+  /// Adds the time of steps that no line of the log has covered yet.
+  void count_unlogged() {
+    if (unlogged_ == 0) return;
+    synchronize(device_);
+    trained_seconds_ += seconds_since(mark_);
+    unlogged_ = 0;
+  }
+
   void evaluate() {
-    if (unlogged_ > 0) {  // the time of steps that no log line has covered yet
-      synchronize(device_);
-      trained_seconds_ += seconds_since(mark_);
-      unlogged_ = 0;
-    }
+    count_unlogged();
     last_ = (*evaluator_)(*model_);
-    const bool is_best = last_.loss.mean < best_;
+    const bool is_best = last_.loss.mean < best_.loss;
     Json record = {{"event", "eval"},
                    {"step", step_},
                    {"val_loss", last_.loss.mean},
@@ -395,8 +398,8 @@ class Trainer {
     metrics_->write(record);
     live_.print_bold(cat("step ", step_, "  ", last_.text(), is_best ? "  best" : ""));
     if (is_best) {
-      best_ = last_.loss.mean;
-      best_step_ = step_;
+      earlier_best_ = best_;
+      best_ = {last_.loss.mean, step_};
     }
     evaluated_step_ = step_;
     last_.check();
@@ -410,9 +413,9 @@ class Trainer {
     state.seed = default_generator().seed();
     state.random_offset = default_generator().offset();
     state.evaluated_step = evaluated_step_;
-    state.best = best_;
-    state.best_step = best_step_;
-    state.trained_seconds = trained_seconds_;
+    state.best = best_.loss;
+    state.best_step = best_.step;
+    state.trained_seconds = trained_seconds_ + (unlogged_ > 0 ? seconds_since(mark_) : 0.0);
     state.elapsed_seconds = seconds_since(start_);
     state.logs = log_sizes(directory_);
     state.data = data_text();
@@ -435,14 +438,14 @@ class Trainer {
          .model = nn::tensor_file(nn::parameters_of(*model_), "model.safetensors", metadata),
          .optimizer = nn::tensor_file(optimizer_->tensors(), "optimizer.safetensors"),
          .state = to_json(state).dump(2) + "\n",
-         .is_best = best_step_ == step_},
+         .is_best = best_.step == step_},
         std::move(relied_on));
   }
 
   /// The last checkpoint of this process, if it is not there yet. Throws Error when it cannot be
   /// written.
   void save_and_wait() {
-    report_failure(writer_->wait());
+    report_failure(writer_->wait(), saved_step_ == step_);
     if (saved_step_ == step_) return;
     save();
     const std::string failure = writer_->wait();
@@ -452,9 +455,10 @@ class Trainer {
   }
 
   /// Of a checkpoint that training does not depend on.
-  void report_failure(const std::string& what) {
+  void report_failure(const std::string& what, bool is_tried_again) {
     if (what.empty()) return;
     live_.print(cat("warning the checkpoint of step ", saved_step_, " is not written: ", what));
+    if (best_.step == saved_step_ && !is_tried_again) best_ = earlier_best_;
     saved_step_ = -1;
   }
 
@@ -465,6 +469,7 @@ class Trainer {
   /// After Ctrl-C, SIGTERM or SIGHUP. Returns the exit status.
   int stop() {
     const int signal = interrupt_.signal();
+    count_unlogged();
     save_and_wait();
     log_->write({{"event", "stop"}, {"step", step_}, {"signal", signal}});
     live_.print(cat("stopped after step ", step_, " of ", options_.steps,
@@ -474,12 +479,13 @@ class Trainer {
 
   /// After the last step. Returns the exit status.
   int finish() {
+    count_unlogged();
     save_and_wait();
     if (evaluated_step_ != step_) {
       evaluate();
-      if (best_step_ == step_) {
+      if (best_.step == step_) {
         store_->point("best", step_);
-        store_->prune(retention());
+        if (step_ == options_.steps) store_->prune(retention());  // else it may be the best again
       }
     } else if (last_.windows == 0) {
       last_ = (*evaluator_)(*model_);  // that of the log
@@ -510,8 +516,8 @@ class Trainer {
     log_->write({{"event", "end"},
                  {"reason", is_cut ? "time limit" : "steps"},
                  {"step", step_},
-                 {"best_val_loss", best_},
-                 {"best_step", best_step_},
+                 {"best_val_loss", best_.loss},
+                 {"best_step", best_.step},
                  {"skipped", state.skipped},
                  {"weights", hash},
                  {"graph_nodes", graph_.nodes()},  // kernels and copies of a step
@@ -522,8 +528,8 @@ class Trainer {
     }
     live_.print_bold(cat("done    ", step_, " steps ", is_cut ? "(time limit) " : "", "in ",
                          duration_text(seconds_since(start_)), ", ", count_text(rate),
-                         " tok/s in training; ", last_.text(), "; best ", fixed(best_, 4),
-                         " at step ", best_step_));
+                         " tok/s in training; ", last_.text(), "; best ", fixed(best_.loss, 4),
+                         " at step ", best_.step));
     live_.print(cat("weights ", hash));
     live_.print(cat("more    ", console_.program, " sample ", shell_quoted(directory_.string())));
     if (is_cut) live_.print(cat("go on   ", resume_command()));
@@ -553,10 +559,14 @@ class Trainer {
   std::optional<RunLog> log_;
   std::optional<Metrics> metrics_;
 
-  std::int64_t step_ = 0, unlogged_ = 0, saved_step_ = -1;
+  std::int64_t step_ = 0, unlogged_ = 0, saved_step_ = -1, evaluated_step_ = -1;
   Evaluation last_;
-  double best_ = std::numeric_limits<double>::infinity();
-  std::int64_t best_step_ = -1, evaluated_step_ = -1;
+
+  struct {
+    double loss = std::numeric_limits<double>::infinity();
+    std::int64_t step = -1;
+  } best_, earlier_best_;
+
   Clock::time_point session_start_ = Clock::now(), start_ = session_start_, mark_ = start_;
   double trained_seconds_ = 0.0, smooth_ms_ = 0.0;
   std::int64_t reported_skipped_ = 0;

@@ -14,9 +14,9 @@ namespace {
 using Json = nlohmann::json;
 
 // The text itself is checked, and may lie elsewhere.
-constexpr std::string_view kFixed[] = {"preset", "seed",     "corpus", "level",     "random-tokens",
-                                       "layers", "heads",    "width",  "context",   "bias",
-                                       "dtype",  "residual", "batch",  "accumulate"};
+constexpr std::string_view kFixed[] = {
+    "preset",  "seed", "corpus", "level",    "random-tokens", "layers",     "heads", "width",
+    "context", "bias", "dtype",  "residual", "batch",         "accumulate", "from"};
 
 }  // namespace
 

@@ -139,7 +139,8 @@ TrainingStep::TrainingStep(const Options& options, const Checkpoint* start)
       loader_(*data_.source, options.batch, options.context, device_),
       tokens_(empty({options.accumulate, 2, options.batch, options.context}, DType::i32, device_)),
       upload_(device_, tokens_.bytes()),
-      plans_(options.gemm_plans, device_, std::filesystem::path(options.out) / "gemm_plans.txt"),
+      plans_(options.gemm_plans, device_,
+             options.out.empty() ? "" : std::filesystem::path(options.out) / "gemm_plans.txt"),
       tf32_(options.dtype == "tf32") {
   seed(static_cast<std::uint64_t>(options.seed));
   model_ = std::make_unique<Gpt>(model_config(options, data_.source->vocabulary_size()));

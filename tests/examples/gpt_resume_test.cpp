@@ -64,7 +64,7 @@ std::vector<std::string> timeless_rows(const fs::path& path) {
 
 /// All that must not depend on whether a run was left and gone on with.
 struct Bits {
-  std::string model, optimizer;
+  std::string model, optimizer, best;
   json state;
   std::vector<json> log;
   std::vector<std::string> steps, evals, samples;
@@ -76,6 +76,7 @@ Bits bits_of(const std::string& out, std::int64_t step) {
   Bits bits;
   bits.model = content_of(path / "model.safetensors");
   bits.optimizer = content_of(path / "optimizer.safetensors");
+  bits.best = content_of(out + "/checkpoints/best");
   bits.state = json::parse(content_of(path / "state.json"));
   for (const char* key : {"trained_s", "elapsed_s", "logs"})
     bits.state.erase(key);
@@ -93,6 +94,7 @@ void expect_equal(const Bits& is, const Bits& expected) {
   ASSERT_FALSE(expected.model.empty() || expected.optimizer.empty());
   EXPECT_TRUE(is.model == expected.model);
   EXPECT_TRUE(is.optimizer == expected.optimizer);
+  EXPECT_EQ(is.best, expected.best);
   EXPECT_EQ(is.state, expected.state);
   EXPECT_EQ(is.log, expected.log);
   EXPECT_EQ(is.steps, expected.steps);
@@ -157,7 +159,7 @@ TEST(GptResume, GoesOnAfterATimeLimit) {
   const std::vector<std::string> arguments =
       words("--steps 150 --keep 1 --eval-every 40 --metrics csv --threads 1");
   ASSERT_EQ(train_tiny(whole, arguments).status, 0);
-  for (const std::string limit : {"0.000001", "0.05"}) {  // seconds
+  for (const std::string limit : {"0.000001", "0.05", "0.08"}) {  // seconds
     const std::string out = directory.file(limit);
     std::vector<std::string> limited = arguments;
     limited.insert(limited.end(), {"--time-limit", limit});
@@ -165,6 +167,11 @@ TEST(GptResume, GoesOnAfterATimeLimit) {
         train_tiny(out, limited).out,
         AllOf(HasSubstr("steps (time limit)"), HasSubstr("go on   lamina-gpt train --out " + out)));
     EXPECT_NO_THROW(load_checkpoint(out));
+    const auto cut = timeless_log(out).back()["step"].get<std::int64_t>();
+    const json state = json::parse(content_of(checkpoint_of(out, cut) / "state.json"));
+    if (const auto best = state["best_step"].get<std::int64_t>(); best >= 0) {
+      EXPECT_TRUE(fs::exists(checkpoint_of(out, best))) << "step " << best << " of " << cut;
+    }
     ASSERT_EQ(run({"train", "--out", out, "--time-limit", "0"}).status, 0);
     expect_equal(bits_of(out, 150), bits_of(whole, 150));
   }
@@ -301,6 +308,7 @@ TEST(GptResume, TakesOtherOptionsWhereItCan) {
                                              {"--seed", "1"},
                                              {"--accumulate", "2"},
                                              {"--corpus", "standard"},
+                                             {"--from", "elsewhere"},
                                              {"--steps", "4"}}) {
     std::vector<std::string> arguments = {"train", "--out", out};
     arguments.insert(arguments.end(), other.begin(), other.end());
