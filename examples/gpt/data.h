@@ -2,7 +2,7 @@
 // Batches of tokens for lamina-gpt. A TokenSource makes windows of context + 1 tokens by number:
 // the built-in corpus (with its entropy floor), a user's text, shards of tokens, or random tokens.
 // TokenLoader makes batches of them on a device; every batch depends on its number only, so the
-// order of data is part of the seed.
+// order of a text or of shards is part of the seed; the built-in corpus has one order.
 #pragma once
 
 #include "core/tensor.h"
@@ -83,8 +83,6 @@ class TokenLoader {
   std::vector<FloorWindow> floors(data::Split split, std::uint64_t index) const;
 
   std::int64_t tokens_per_batch() const { return batch_ * context_; }
-
-  std::int64_t batch_size() const { return batch_; }
 
   std::int64_t context() const { return context_; }
 

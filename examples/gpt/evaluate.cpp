@@ -62,7 +62,8 @@ void Evaluation::check() const {
     throw Error(cat("eval: mean loss is ", fixed(loss.mean, 4), ", expected a finite loss (some ",
                     "weights or logits of the model are not finite)"));
   }
-  if (!has_floor || windows < 2 || excess.mean >= -4.0 * excess.standard_error) return;
+  constexpr std::int64_t kLeast = 16;  // the standard error of fewer says little
+  if (!has_floor || windows < kLeast || excess.mean >= -4.0 * excess.standard_error) return;
   throw InformationLeak(cat("information leak: ", text(), ", expected no loss below the floor by ",
                             "more than 4 standard errors (the model sees its targets)"));
 }

@@ -74,9 +74,11 @@ TEST(TrainingProfile, PrintsAndAppendsEverySample) {
   ASSERT_EQ(samples.size(), 2U);
   expect_plausible(samples[0], 10);
   expect_plausible(samples[1], 20);
+  int products = 0;
   for (const json& row : samples[0]["rows"]) {
     if (row["layer"] == "blocks.0.mlp.up" && row["direction"] == "forward" &&
         row["kernel"] == "gemm") {
+      ++products;
       EXPECT_EQ(row["calls"], 1);
       // 8 x 32 positions, 32 to 128 features.
       EXPECT_EQ(row["flops"], 2.0 * 256 * 32 * 128);
@@ -84,6 +86,7 @@ TEST(TrainingProfile, PrintsAndAppendsEverySample) {
       EXPECT_GE(row["live_bytes"], 2 * 256 * 128 * 4);
     }
   }
+  EXPECT_EQ(products, 1);
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("profile of step 10\n"), HasSubstr("blocks.*.mlp.up"),
                                  HasSubstr("profile, mean of 2 steps up to step 20"),
                                  HasSubstr("coverage "), Not(HasSubstr("blocks.1"))));
